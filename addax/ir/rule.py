@@ -1,0 +1,106 @@
+"""What a rewrite rule is: a pattern, a build function, and what the rewrite promises.
+
+    @rule("family/variant", match=pattern, exact=Exact.REASSOCIATED)
+    def build(op, x, w): ...
+
+The pattern is a plain function that is traced once (`addax.ir.match`); the build function
+receives the bound values and returns the replacement, or declines with a reason.
+"""
+
+import enum
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import onnx_ir as ir
+
+
+class Exact(enum.Enum):
+    """What a rewrite promises about the numbers.
+
+    BITWISE: every element equal (NaN where it was NaN; zeros of either sign are equal).
+    REASSOCIATED: equal over the reals; in floating point within the error bound of the
+        operations involved, since a constant was folded or a sum reordered.
+    APPROXIMATE: within the bound of the number format, and measured on calibration data;
+        runs only when the caller allows the family by name.
+    """
+
+    BITWISE = "bitwise"
+    REASSOCIATED = "reassociated"
+    APPROXIMATE = "approximate"
+
+
+class Decline(Exception):  # noqa: N818 - a decision, not an error: the driver counts it and goes on
+    """A rule's guard said no. Not an error: the driver counts the reason and moves on."""
+
+    def __init__(self, reason: str, values: tuple[ir.Value | None, ...] = ()) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.values = values
+
+
+def decline(reason: str, *values: ir.Value | None) -> NoReturn:
+    """Refuse the match at hand, for `reason`, pointing at the values at fault."""
+    raise Decline(reason, values)
+
+
+def require(condition: object, reason: str, *values: ir.Value | None) -> None:
+    """Refuse the match at hand unless `condition` holds."""
+    if not condition:
+        raise Decline(reason, values)
+
+
+Pattern = Callable[..., Any]
+Build = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rewrite: where any of `patterns` matches, `build` makes the replacement.
+
+    `name` is `family/variant`, the same string in reports, metadata, cases and on the
+    command line. `where` is `file.py:line` of the build function.
+    """
+
+    name: str
+    patterns: tuple[Pattern, ...]
+    build: Build = field(compare=False)
+    exact: Exact = Exact.REASSOCIATED
+    where: str = field(default="", compare=False)
+
+    @property
+    def family(self) -> str:
+        """The part of the name before the slash: what callers allow and pipelines list."""
+        return self.name.partition("/")[0]
+
+    @property
+    def summary(self) -> str:
+        """The first line of the build function's docstring."""
+        return (inspect.getdoc(self.build) or "").partition("\n")[0]
+
+    def __call__(self, *args: Any) -> Any:
+        """Call the build function, so that a decorated rule still reads as the function it is."""
+        return self.build(*args)
+
+
+def rule(
+    name: str, *, match: Pattern | tuple[Pattern, ...], exact: Exact
+) -> Callable[[Build], Rule]:
+    """Declare the decorated build function to be the right side of a rule.
+
+    Args:
+        name: `family/variant` in kebab-case.
+        match: The left side, or several spellings of it; each is a function `(op, x, ...)`
+            whose parameters are the values it binds.
+        exact: What the rewrite promises.
+    """
+    patterns = match if isinstance(match, tuple) else (match,)
+
+    def declare(build: Build) -> Rule:
+        code = build.__code__
+        where = f"{Path(code.co_filename).name}:{code.co_firstlineno}"
+        return Rule(name, patterns, build, exact, where)
+
+    return declare
