@@ -12,8 +12,9 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
+import numpy as np
 import onnx_ir as ir
 
 
@@ -50,6 +51,34 @@ def require(condition: object, reason: str, *values: ir.Value | None) -> None:
     """Refuse the match at hand unless `condition` holds."""
     if not condition:
         raise Decline(reason, values)
+
+
+class Op(Protocol):
+    """What a rule's functions see as `op`: `op.Add(x, y)` makes an Add of the standard domain.
+
+    In a pattern it matches such a node, in a build function it makes one. The other members
+    exist in build functions only.
+    """
+
+    @property
+    def root(self) -> ir.Node:
+        """The node at the pattern's root, whose outputs are replaced."""
+
+    @property
+    def opset(self) -> int:
+        """The version of the standard domain that the graph imports."""
+
+    def __getattr__(self, op_type: str) -> Callable[..., Any]:
+        """Match or make a node of this operator."""
+
+    def domain(self, name: str) -> "Op":
+        """The same for the operators of another domain."""
+
+    def initializer(self, array: np.ndarray, name: str = "") -> ir.Value:
+        """A new constant."""
+
+    def exact(self, value: ir.Value) -> np.ndarray:
+        """The float64 array of a constant that this build function has computed or was given."""
 
 
 Pattern = Callable[..., Any]

@@ -1,0 +1,249 @@
+"""The only code that changes a graph: commit a replacement, erase what died, keep names unique."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import onnx_ir as ir
+
+from addax.errors import InvalidGraphError
+from addax.ir import origin
+from addax.ir.builder import Builder, Replacement
+from addax.ir.model import scopes
+from addax.ir.query import shape
+from addax.ir.rule import decline
+from addax.ir.shapes import ShapeInference
+
+
+class Rewriter:
+    """Prepares, commits and erases on one model. Names stay unique over all its scopes."""
+
+    def __init__(self, model: ir.Model) -> None:
+        self.model = model
+        self.opset = model.opset_imports.get("", 1)
+        self._shapes = ShapeInference(model)
+        self._names = set(_names(model))
+        self._suffix: dict[str, int] = {}
+        self._function_graphs = {id(function.graph) for function in model.functions.values()}
+        self._dead: dict[ir.Graph, dict[ir.Node, None]] = {}
+
+    def fresh_name(self, hint: str) -> str:
+        """`hint`, or the first of `hint_1`, `hint_2`, ... that nothing in the model is called."""
+        name, count = hint, self._suffix.get(hint, 0)
+        while name in self._names:
+            count += 1
+            name = f"{hint}_{count}"
+        self._suffix[hint] = count
+        self._names.add(name)
+        return name
+
+    def prepare(
+        self, root: ir.Node, build: Callable[..., Any], arguments: tuple[Any, ...]
+    ) -> Replacement:
+        """Run a build function beside the graph. A decline or an error leaves no trace."""
+        replacement = Replacement(root)
+        try:
+            result = build(Builder(replacement, self._shapes, self.opset), *arguments)
+            if result is None:
+                decline("nothing to do")
+            replacement.outputs = result if isinstance(result, tuple) else (result,)
+            _check_interface(root, replacement.outputs)
+        except BaseException:
+            self.drop(replacement)
+            raise
+        return replacement
+
+    def drop(self, replacement: Replacement) -> None:
+        """Forget a replacement that will not be committed."""
+        for node in replacement.nodes:
+            detach(node)
+
+    def commit(self, replacement: Replacement, rule: str) -> list[ir.Node]:
+        """Put a replacement in the place of its root's outputs; returns the nodes that came.
+
+        The root itself stays, unused, until `erase` takes it.
+        """
+        root, graph = replacement.root, _graph_of(replacement.root)
+        arrivals = self._arrivals(replacement, graph)
+        successors = {
+            new: old
+            for old, new in zip(root.outputs, replacement.outputs, strict=False)
+            if new.producer() in arrivals
+        }
+        for node in arrivals:
+            self._adopt(node, root, rule, successors)
+        for old, new in zip(root.outputs, replacement.outputs, strict=False):
+            arrivals += self._substitute(old, new, rule)
+        return arrivals
+
+    def _adopt(
+        self, node: ir.Node, root: ir.Node, rule: str, successors: dict[ir.Value, ir.Value]
+    ) -> None:
+        """Insert a new node before the root, with its history and with names.
+
+        A value that takes the place of an old one takes its name too.
+        """
+        origin.inherit(node, (root,), rule)
+        node.name = self.fresh_name(root.name or node.op_type)
+        for value in node.outputs:
+            old = successors.get(value)
+            if old is None:
+                value.name = self.fresh_name(root.outputs[0].name or node.op_type)
+            else:
+                old.name, value.name = None, old.name
+        _graph_of(root).insert_before(root, node)
+
+    def _arrivals(self, replacement: Replacement, graph: ir.Graph) -> list[ir.Node]:
+        """The new nodes that the outputs need; the constants that they read are put in place."""
+        outputs = set(replacement.outputs)
+        live: list[ir.Node] = []
+        for node in reversed(replacement.nodes):
+            if any(v in outputs or v.uses() for v in node.outputs):
+                live.append(node)
+            else:
+                detach(node)
+        live.reverse()
+        read = [v for v in replacement.constants if v in outputs or v.uses()]
+        if id(graph) in self._function_graphs:  # a function has no initializers
+            return [_constant_node(value) for value in read] + live
+        for value in read:
+            value.name = self.fresh_name(replacement.constants[value])
+            graph.register_initializer(value)
+        return live
+
+    def _substitute(self, old: ir.Value, new: ir.Value, rule: str) -> list[ir.Node]:
+        """Let every reader of `old` read `new`. An interface keeps its names."""
+        root = old.producer()
+        made: list[ir.Node] = []
+        if old.is_graph_output() and _is_pinned(new, old) and root is not None:
+            node = ir.Node("", "Identity", [new], num_outputs=1)
+            self._adopt(node, root, rule, {node.outputs[0]: old})
+            made, new = [node], node.outputs[0]
+        if new.type is None:
+            new.type = old.type
+        if old.shape is not None and _knows_more(old.shape, new.shape):
+            new.shape = old.shape
+        if old.is_graph_output() and old.name is not None:
+            old.name, new.name = None, old.name
+        old.replace_all_uses_with(new, replace_graph_outputs=True)
+        return made
+
+    def erase(self, node: ir.Node) -> list[ir.Node]:
+        """Remove a node that nobody reads; returns the producers that it may have left unread."""
+        sources = [v.producer() for v in node.inputs if v is not None]
+        for graph in _bodies(node):
+            for inner in graph:
+                sources += [v.producer() for v in inner.inputs if v is not None]
+                detach(inner)
+        detach(node)
+        graph = _graph_of(node)
+        # `Graph.remove` hashes all outputs of the graph at each call: wait until that is paid for.
+        dead = self._dead.setdefault(graph, {})
+        dead[node] = None
+        if len(dead) >= len(graph.outputs):
+            self.flush()
+        return [source for source in dict.fromkeys(sources) if source is not None]
+
+    def flush(self) -> None:
+        """Take erased nodes out of their graphs now."""
+        for graph, nodes in self._dead.items():
+            graph.remove(nodes)
+            for node in nodes:
+                self._names.difference_update(v.name for v in node.outputs if v.name)
+        self._dead.clear()
+
+    def is_erased(self, node: ir.Node) -> bool:
+        """Whether `node` is in no graph any more, or about to be."""
+        return node.graph is None or node in self._dead.get(node.graph, ())
+
+
+def detach(node: ir.Node) -> None:
+    """Make a node read nothing. (Input by input would rebuild the tuple each time: quadratic.)"""
+    for position, value in enumerate(node.inputs):
+        if value is not None:
+            value._remove_usage(node, position)  # noqa: SLF001 - no public linear way exists
+    node._inputs = ()  # noqa: SLF001
+
+
+def is_read(node: ir.Node) -> bool:
+    """Whether anybody reads an output of `node`, or a graph returns one."""
+    return any(v.uses() or v.is_graph_output() for v in node.outputs)
+
+
+def _check_interface(root: ir.Node, outputs: tuple[ir.Value, ...]) -> None:
+    """Decline a replacement whose outputs cannot stand for the root's."""
+    for old in root.outputs[len(outputs) :]:
+        if old.uses() or old.is_graph_output():
+            decline("an output of the root without a replacement is used", old)
+    for old, new in zip(root.outputs, outputs, strict=False):
+        if old is new:
+            decline("nothing to do")
+        if old.is_graph_output() and root.op_type == "Identity" and _is_pinned(new, old):
+            decline("the Identity gives an output of the graph its name", old)
+        if None not in (old.dtype, new.dtype) and old.dtype != new.dtype:
+            decline(f"the replacement has type {new.dtype}, not {old.dtype}", old)
+        before, after = shape(old), shape(new)
+        if before is not None and after is not None and not _compatible(before, after):
+            decline(f"the replacement has shape {list(after)}, not {list(before)}", old)
+
+
+def _compatible(a: tuple[int | str | None, ...], b: tuple[int | str | None, ...]) -> bool:
+    return len(a) == len(b) and all(
+        i == j for i, j in zip(a, b, strict=True) if isinstance(i, int) and isinstance(j, int)
+    )
+
+
+def _knows_more(a: ir.Shape, b: ir.Shape | None) -> bool:
+    return b is None or sum(isinstance(d, int) for d in a) > sum(isinstance(d, int) for d in b)
+
+
+def _is_pinned(new: ir.Value, old: ir.Value) -> bool:
+    """Whether `new` cannot take the name of the graph output `old`.
+
+    An input, an initializer, another output and a value of an outer scope keep their own.
+    """
+    made, replaced = new.producer(), old.producer()
+    return (
+        new.is_graph_output()
+        or made is None
+        or replaced is None
+        or made.graph is not replaced.graph
+    )
+
+
+def _constant_node(value: ir.Value) -> ir.Node:
+    tensor = value.const_value
+    if tensor is None:
+        raise InvalidGraphError("a constant of a replacement has no tensor")
+    return ir.Node("", "Constant", (), [ir.AttrTensor("value", tensor)], outputs=[value])
+
+
+def _bodies(node: ir.Node) -> Iterator[ir.Graph]:
+    """The subgraphs of a node, at any depth."""
+    for attribute in node.attributes.values():
+        if attribute.is_ref():
+            continue
+        graphs: Iterable[Any] = ()
+        if attribute.type == ir.AttributeType.GRAPH:
+            graphs = (attribute.value,)
+        elif attribute.type == ir.AttributeType.GRAPHS:
+            graphs = attribute.value
+        for graph in graphs:
+            yield graph
+            for inner in graph:
+                yield from _bodies(inner)
+
+
+def _graph_of(node: ir.Node) -> ir.Graph:
+    if node.graph is None:
+        raise InvalidGraphError(f"node {node.name!r} is in no graph")
+    return node.graph
+
+
+def _names(model: ir.Model) -> Iterator[str]:
+    for scope in scopes(model):
+        values = [*scope.inputs, *getattr(scope, "initializers", {}).values()]
+        for node in scope:
+            values += node.outputs
+            if node.name:
+                yield node.name
+        yield from (v.name for v in values if v.name)

@@ -1,0 +1,1 @@
+"""Rewrites: IR in, IR out. One family a file; `_family` finds them."""

@@ -1,0 +1,168 @@
+"""The driver: applies a set of rules to a model until none applies anywhere.
+
+Contract: a worklist, so that a rewrite wakes only what it may have changed and the cost is
+linear in the number of nodes; a budget whose exhaustion is an error that names the rules in
+conflict; fuel that stops quietly, for bisection; deterministic order; every subgraph and
+function visited; interface names kept; statistics of each rule.
+"""
+
+import time
+from collections import Counter, deque
+from collections.abc import Iterable
+
+import onnx_ir as ir
+
+from addax.errors import ConvergenceError
+from addax.ir.match import Matcher, RuleSet
+from addax.ir.model import scopes
+from addax.ir.origin import describe
+from addax.ir.rewriter import Rewriter, is_read
+from addax.ir.rule import Decline
+from addax.passes._instrument import Instrument, Rewrite
+from addax.passes._statistics import Statistics
+
+_FEW_USES = 4  # patterns read an interior value at most this often; see `_wake_sharers`
+_REMEMBERED = 64  # rewrites named in a ConvergenceError
+
+
+class Limits:
+    """How many rewrites a run may make: a budget that is an error, and fuel that is not."""
+
+    def __init__(self, budget: int, fuel: int | None = None) -> None:
+        self.budget, self.fuel = budget, fuel
+        self.spent = 0
+        self._recent: deque[tuple[str, str]] = deque(maxlen=_REMEMBERED)
+
+    @property
+    def is_out_of_fuel(self) -> bool:
+        """Whether the next rewrite must not happen."""
+        return self.fuel is not None and self.spent >= self.fuel
+
+    def spend(self, rule: str, node: ir.Node) -> None:
+        """Count a rewrite.
+
+        Raises:
+            ConvergenceError: If the budget is used up.
+        """
+        self.spent += 1
+        self._recent.append((rule, node.name or node.op_type))
+        if self.spent > self.budget:
+            counts = Counter(name for name, _ in self._recent)
+            rules = ", ".join(f"{name} ({count}x)" for name, count in counts.most_common())
+            raise ConvergenceError(
+                f"expected a fixed point within {self.budget} rewrites, but the rules keep "
+                f"rewriting; the last {len(self._recent)} rewrites were {rules}, the last one "
+                f"at {describe(node)}; one of these rules undoes another or its own work"
+            )
+
+
+class Driver:
+    """One run of a rule set over a model. The model is changed in place."""
+
+    def __init__(
+        self,
+        rewriter: Rewriter,
+        rules: RuleSet,
+        statistics: Statistics,
+        limits: Limits,
+        instrument: Instrument | None = None,
+    ) -> None:
+        self._rewriter, self._rules, self._statistics = rewriter, rules, statistics
+        self._limits, self._instrument = limits, instrument
+        self._stack: list[ir.Node] = []
+        self._waiting: set[ir.Node] = set()
+        self._reach = max(rules.height.values(), default=0)
+
+    def run(self, nodes: Iterable[ir.Node] | None = None) -> int:
+        """Rewrite to the fixed point, starting from `nodes` (all, if None); returns the count."""
+        before = self._limits.spent
+        start = list(nodes) if nodes is not None else _all_nodes(self._rewriter.model)
+        for node in reversed(start):
+            self._push(node)
+        by_op, waiting, stack = self._rules.by_op, self._waiting, self._stack
+        while stack:
+            node = stack.pop()
+            waiting.discard(node)
+            if self._rewriter.is_erased(node):
+                continue
+            self._statistics.visits += 1
+            if not is_read(node):
+                self._erase(node)
+                continue
+            for matcher in by_op.get(node.op_type, ()):
+                if matcher.domain == node.domain:
+                    arguments = matcher.find(node)
+                    if arguments is not None and self._apply(matcher, node, arguments):
+                        break
+            if self._limits.is_out_of_fuel:
+                break
+        self._rewriter.flush()
+        return self._limits.spent - before
+
+    def _push(self, node: ir.Node) -> None:
+        if node not in self._waiting:
+            self._waiting.add(node)
+            self._stack.append(node)
+
+    def _apply(self, matcher: Matcher, node: ir.Node, arguments: tuple[object, ...]) -> bool:
+        """Try one match; whether the graph changed."""
+        rule = matcher.rule
+        entry = self._statistics.of(rule)
+        entry.tried += 1
+        began = time.perf_counter()
+        try:
+            replacement = self._rewriter.prepare(node, rule.build, arguments)
+            if self._instrument is not None:
+                self._rewriter.flush()
+                self._instrument.on_rewrite(Rewrite(matcher, arguments, replacement))
+        except Decline as declined:
+            entry.decline(declined.reason, node.name or node.op_type)
+            if self._instrument is not None:
+                self._instrument.on_decline(matcher, node, declined)
+            return False
+        finally:
+            entry.seconds += time.perf_counter() - began
+        self._limits.spend(rule.name, node)
+        entry.applied += 1
+        outputs = list(node.outputs)
+        arrivals = self._rewriter.commit(replacement, rule.name)
+        self._wake(outputs, list(replacement.outputs), arrivals)
+        if not is_read(node):
+            self._erase(node)
+        return True
+
+    def _wake(
+        self, old: list[ir.Value], new: list[ir.Value], arrivals: list[ir.Node]
+    ) -> None:
+        """Wake the new nodes and every root whose pattern can reach down to them."""
+        for value in [*new, *old]:
+            self._wake_readers(value)
+        for node in reversed(arrivals):
+            self._push(node)
+
+    def _wake_readers(self, value: ir.Value) -> None:
+        """Wake the readers of `value`, and theirs, as far as some pattern can span."""
+        height = self._rules.height
+        frontier = [(value, self._reach)]
+        while frontier:
+            changed, levels = frontier.pop()
+            for node in changed.consumers():
+                self._push(node)
+                further = min(levels - 1, height.get(node.op_type, 0))
+                if further > 0:
+                    frontier += [(output, further) for output in node.outputs]
+
+    def _erase(self, node: ir.Node) -> None:
+        """Erase a node that nobody reads, and wake what that may have changed."""
+        operands = [v for v in node.inputs if v is not None]
+        self._statistics.dead_nodes += 1
+        for source in self._rewriter.erase(node):
+            self._push(source)
+        for value in operands:
+            if 0 < len(value.uses()) <= _FEW_USES:
+                # Its readers may match now that they no longer share it.
+                self._wake_readers(value)
+
+
+def _all_nodes(model: ir.Model) -> list[ir.Node]:
+    return [node for scope in scopes(model) for node in scope]
