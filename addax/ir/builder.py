@@ -37,6 +37,7 @@ class Replacement:
     """
 
     root: ir.Node
+    in_function: bool = False
     outputs: tuple[ir.Value, ...] = ()
     nodes: list[ir.Node] = field(default_factory=list)
     constants: dict[ir.Value, str] = field(default_factory=dict)
@@ -68,6 +69,11 @@ class Builder:
         """The version of the standard domain that the model imports."""
         return self._opset
 
+    @property
+    def in_function(self) -> bool:
+        """Whether the root belongs to a model-local function, which has no initializers."""
+        return self._replacement.in_function
+
     def domain(self, name: str) -> "Builder":
         """The same builder for the operators of another domain."""
         return Builder(self._replacement, self._shapes, self._opset, name)
@@ -82,7 +88,7 @@ class Builder:
         values = tuple(self._value(item, like) for item in inputs)
         given = {name: item for name, item in attributes.items() if item is not None}
         if not self._domain and values and all(map(self._is_constant, values)):
-            made = self._fold(op_type, values, given)
+            made = self._fold(op_type, values, given, _outputs)
         else:
             node = ir.Node(
                 self._domain, op_type, values, _as_attributes(given), num_outputs=_outputs
@@ -97,11 +103,17 @@ class Builder:
         return value is None or value in made or constant_tensor(value) is not None
 
     def _fold(
-        self, op_type: str, values: tuple[ir.Value | None, ...], attributes: dict[str, Any]
+        self,
+        op_type: str,
+        values: tuple[ir.Value | None, ...],
+        attributes: dict[str, Any],
+        outputs: int,
     ) -> tuple[ir.Value, ...]:
         arrays = [None if v is None else self.exact(v) for v in values]
         dtypes = [None if v is None else v.dtype for v in values]
-        results = folding.compute(op_type, arrays, dtypes, attributes, self._opset)
+        results = folding.compute(
+            op_type, arrays, dtypes, attributes, self._opset, outputs
+        )
         made = []
         for index, (array, dtype) in enumerate(results):
             value = self._register(array, dtype, _largest_name(values))

@@ -1,10 +1,72 @@
 """Arithmetic on constants: operators computed in float64 and rounded once at the end."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
+from addax.ir._judge.arrays import Array, settled
+from addax.ir._judge.meaning import Body, meaning
+from addax.ir._judge.table import Site
 from addax.ir.rule import decline
 
+
+def compute(
+    op_type: str,
+    arrays: Sequence[Array | None],
+    dtypes: Sequence[ir.DataType | None],
+    attributes: Mapping[str, Any],
+    opset: int,
+    outputs: int = 1,
+) -> list[tuple[Array, ir.DataType]]:
+    """Apply a standard operator to constants; each result comes with its element type.
+
+    Args:
+        op_type: An operator of the standard domain.
+        arrays: Its inputs; floating ones in float64.
+        dtypes: The element types that the inputs have in the graph.
+        attributes: Python values or `ir.Attr`.
+        opset: The version of the standard domain.
+        outputs: How many outputs to compute.
+
+    Returns:
+        Floating results in float64, to be rounded to the element type beside them.
+    """
+    attrs = [
+        item if isinstance(item, ir.Attr) else ir.convenience.convert_attribute(name, item)
+        for name, item in attributes.items()
+    ]
+    node = ir.Node("", op_type, (), attrs, num_outputs=outputs)
+    call = meaning(node, node.attributes, Site(outputs, opset, np.dtype(np.float64)), {})
+    if isinstance(call, Body):
+        decline(f"{op_type} has no direct meaning on constants")
+    with np.errstate(all="ignore"):  # overflow and NaN are judged by `round_to` and the guards
+        made = call(*arrays)
+    results = [settled(r) for r in (made if isinstance(made, tuple) else (made,))][:outputs]
+    floating = _floating_type(attributes, dtypes)
+    return [
+        (r, floating if r.dtype.kind == "f" else ir.DataType.from_numpy(r.dtype)) for r in results
+    ]
+
+
+def _floating_type(
+    attributes: Mapping[str, Any], dtypes: Sequence[ir.DataType | None]
+) -> ir.DataType:
+    """The element type of a floating result: a cast's target, else the first floating input's."""
+    if "to" in attributes:
+        target = attributes["to"]
+        return ir.DataType(target.value if isinstance(target, ir.Attr) else target)
+    known = (d for d in dtypes if d is not None and d.is_floating_point())
+    return next(known, ir.DataType.FLOAT)
+
+
+def round_to(array: Array, dtype: ir.DataType) -> ir.Tensor:
+    """The tensor nearest to `array` in `dtype`; declines where a finite value would overflow."""
+    if array.dtype.kind != "f":
+        return ir.Tensor(np.ascontiguousarray(array), dtype=dtype)
+    with np.errstate(over="ignore"):
+        rounded = array.astype(dtype.numpy())
+    if not np.array_equal(np.isfinite(rounded.astype(np.float64)), np.isfinite(array)):
+        decline(f"a folded constant overflows {dtype}")
+    return ir.Tensor(np.ascontiguousarray(rounded), dtype=dtype)

@@ -18,21 +18,21 @@ import onnx_ir as ir
 from addax.errors import InvalidGraphError
 from addax.ir.pattern import PatternNode, Sym, default_attribute, expand, trace, variables
 from addax.ir.query import attribute, constant, scalar
-from addax.ir.rule import Rule
+from addax.ir.rule import EveryNode, Rule
 
 
 @dataclass(frozen=True, slots=True)
 class Matcher:
-    """One compiled spelling of one rule's pattern."""
+    """One compiled spelling of one rule's pattern; `pattern` is None for `EveryNode`."""
 
     rule: Rule
     find: Callable[[ir.Node], tuple[Any, ...] | None]
     domain: str
-    pattern: PatternNode
+    pattern: PatternNode | None
 
 
 class RuleSet:
-    """Rules compiled together: `by_op[op_type]` are the matchers rooted at that operator.
+    """Rules compiled together and indexed by the operator at their root.
 
     `height[op_type]` is how far above such a node the root of a pattern can be: a change at
     the node can make patterns match that many levels downstream.
@@ -40,13 +40,25 @@ class RuleSet:
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         self.rules = tuple(rules)
-        index: dict[str, list[Matcher]] = {}
         self.height: dict[str, int] = {}
+        by_op: dict[str, list[Matcher]] = {}
+        everywhere: list[Matcher] = []
         for rule in self.rules:
             for matcher in compile_rule(rule):
-                index.setdefault(matcher.pattern.op_type, []).append(matcher)
+                if matcher.pattern is None:
+                    everywhere.append(matcher)
+                    continue
+                by_op.setdefault(matcher.pattern.op_type, []).append(matcher)
                 self._note_heights(matcher.pattern, 0)
-        self.by_op = {op_type: tuple(matchers) for op_type, matchers in index.items()}
+        self._everywhere = tuple(everywhere)
+        self._by_op = {
+            op_type: self._everywhere + tuple(matchers)
+            for op_type, matchers in by_op.items()
+        }
+
+    def at(self, node: ir.Node) -> tuple[Matcher, ...]:
+        """The matchers that may find something at `node`."""
+        return self._by_op.get(node.op_type, self._everywhere)
 
     def _note_heights(self, node: PatternNode, height: int) -> None:
         self.height[node.op_type] = max(height, self.height.get(node.op_type, 0))
@@ -61,6 +73,9 @@ def compile_rule(rule: Rule) -> tuple[Matcher, ...]:
     wanted = list(inspect.signature(rule.build).parameters)[1:]
     matchers = []
     for pattern in rule.patterns:
+        if isinstance(pattern, EveryNode):
+            matchers.append(Matcher(rule, _conditional(pattern.condition), "", None))
+            continue
         traced = trace(pattern)
         missing = set(wanted) - set(variables(traced))
         if missing:
@@ -70,11 +85,17 @@ def compile_rule(rule: Rule) -> tuple[Matcher, ...]:
             )
         matchers += [
             Matcher(
-                rule, _Compiler(rule.name, spelling, wanted).function(), traced.domain, spelling
+                rule, _Compiler(rule.name, spelling, wanted).function(), spelling.domain, spelling
             )
             for spelling in expand(traced)
         ]
     return tuple(matchers)
+
+
+def _conditional(
+    condition: Callable[[ir.Node], bool],
+) -> Callable[[ir.Node], tuple[Any, ...] | None]:
+    return lambda node: () if condition(node) else None
 
 
 def is_number(value: ir.Value | None, number: Any, user: ir.Node) -> bool:

@@ -40,7 +40,7 @@ class Rewriter:
         self, root: ir.Node, build: Callable[..., Any], arguments: tuple[Any, ...]
     ) -> Replacement:
         """Run a build function beside the graph. A decline or an error leaves no trace."""
-        replacement = Replacement(root)
+        replacement = Replacement(root, id(root.graph) in self._function_graphs)
         try:
             result = build(Builder(replacement, self._shapes, self.opset), *arguments)
             if result is None:
@@ -103,7 +103,7 @@ class Rewriter:
                 detach(node)
         live.reverse()
         read = [v for v in replacement.constants if v in outputs or v.uses()]
-        if id(graph) in self._function_graphs:  # a function has no initializers
+        if replacement.in_function:
             return [_constant_node(value) for value in read] + live
         for value in read:
             value.name = self.fresh_name(replacement.constants[value])

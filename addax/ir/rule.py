@@ -68,6 +68,10 @@ class Op(Protocol):
     def opset(self) -> int:
         """The version of the standard domain that the graph imports."""
 
+    @property
+    def in_function(self) -> bool:
+        """Whether the root belongs to a model-local function, which has no initializers."""
+
     def __getattr__(self, op_type: str) -> Callable[..., Any]:
         """Match or make a node of this operator."""
 
@@ -81,7 +85,18 @@ class Op(Protocol):
         """The float64 array of a constant that this build function has computed or was given."""
 
 
-Pattern = Callable[..., Any]
+@dataclass(frozen=True)
+class EveryNode:
+    """A pattern for rules about any operator: the nodes for which `condition` holds.
+
+    The build function then takes `op` alone and asks `op.root`. The condition is asked at every
+    visit of every node: keep it cheap.
+    """
+
+    condition: Callable[[ir.Node], bool]
+
+
+Pattern = Callable[..., Any] | EveryNode
 Build = Callable[..., Any]
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 import onnx_ir as ir
 
 from addax.errors import ConvergenceError
+from addax.ir.dialect import DOMAIN
 from addax.ir.match import Matcher, RuleSet
 from addax.ir.model import scopes
 from addax.ir.origin import describe
@@ -79,7 +80,7 @@ class Driver:
         start = list(nodes) if nodes is not None else _all_nodes(self._rewriter.model)
         for node in reversed(start):
             self._push(node)
-        by_op, waiting, stack = self._rules.by_op, self._waiting, self._stack
+        waiting, stack = self._waiting, self._stack
         while stack:
             node = stack.pop()
             waiting.discard(node)
@@ -89,8 +90,8 @@ class Driver:
             if not is_read(node):
                 self._erase(node)
                 continue
-            for matcher in by_op.get(node.op_type, ()):
-                if matcher.domain == node.domain:
+            for matcher in self._rules.at(node):
+                if matcher.pattern is None or matcher.domain == node.domain:
                     arguments = matcher.find(node)
                     if arguments is not None and self._apply(matcher, node, arguments):
                         break
@@ -165,4 +166,5 @@ class Driver:
 
 
 def _all_nodes(model: ir.Model) -> list[ir.Node]:
-    return [node for scope in scopes(model) for node in scope]
+    """Every node but those of the dialect's bodies, which are what its operators mean."""
+    return [node for scope in scopes(model) if getattr(scope, "domain", "") != DOMAIN for node in scope]

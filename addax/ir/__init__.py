@@ -1,0 +1,45 @@
+"""What a program is: rules, questions about values, and everything that reads or changes graphs."""
+
+from addax.ir.query import (
+    attribute,
+    const,
+    const_ints,
+    constant,
+    is_float,
+    known_rank,
+    known_shape,
+    producer,
+    producing,
+    rank,
+    same_shape,
+    scalar,
+    shape,
+    single_use,
+    static_shape,
+)
+from addax.ir.rule import Decline, Exact, Op, Rule, decline, require, rule
+
+__all__ = [
+    "Decline",
+    "Exact",
+    "Op",
+    "Rule",
+    "attribute",
+    "const",
+    "const_ints",
+    "constant",
+    "decline",
+    "is_float",
+    "known_rank",
+    "known_shape",
+    "producer",
+    "producing",
+    "rank",
+    "require",
+    "rule",
+    "same_shape",
+    "scalar",
+    "shape",
+    "single_use",
+    "static_shape",
+]
