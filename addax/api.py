@@ -1,0 +1,202 @@
+"""`optimize`: the one file that knows every layer.
+
+    fast = addax.optimize(model, example_inputs)
+    print(fast.report)
+    fast.save("model.onnx")
+    logits = fast(images)
+"""
+
+import difflib
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx_ir as ir
+
+from addax.errors import InputError, OptionError
+from addax.frontend import to_ir
+from addax.ir.model import clone, save
+from addax.ir.verify import verify
+from addax.passes._checking import CheckEach
+from addax.passes._family import families
+from addax.passes._instrument import Instrument
+from addax.passes._pipeline import Pipeline, Step, run_pipeline
+from addax.progress import Progress
+from addax.report import Report, Size
+
+if TYPE_CHECKING:
+    import torch
+
+    from addax.runtime.session import Session
+
+TARGETS = ("host", "portable")
+
+
+@dataclass(frozen=True)
+class Optimized:
+    """An optimized model: `report`, `save`, `to_torch`, and the call itself.
+
+    `model` is the graph; treat it as read-only.
+    """
+
+    model: ir.Model
+    report: Report
+    target: str = "host"
+    _torch: bool = field(default=False, repr=False)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the model in ONNX Runtime.
+
+        Positional arguments are the inputs in order, keywords the inputs by name; tensors of
+        torch or arrays. Returns the output, or a tuple of outputs, as tensors of torch if an
+        argument was one, else as arrays.
+
+        Raises:
+            InputError: If the arguments do not fit the inputs.
+        """
+        session = self.session
+        names = [port.name for port in session.inputs]
+        if len(args) > len(names):
+            raise InputError(f"expected at most {len(names)} inputs {names}, got {len(args)}")
+        feeds = dict(zip(names, args, strict=False))
+        if twice := sorted(feeds.keys() & kwargs):
+            raise InputError(f"inputs given twice, by position and by name: {twice}")
+        outputs = session.run({k: _as_array(v) for k, v in (feeds | kwargs).items()})
+        values = tuple(outputs.values())
+        if any(hasattr(v, "detach") for v in (*args, *kwargs.values())):
+            import torch
+
+            values = tuple(torch.from_numpy(v) for v in values)
+        return values[0] if len(values) == 1 else values
+
+    @cached_property
+    def session(self) -> "Session":
+        """The model loaded in ONNX Runtime; made at the first call and kept."""
+        from addax.backends.to_ort import to_ort
+        from addax.runtime.session import Session
+
+        return Session(to_ort(self.model))
+
+    def save(self, path: str | os.PathLike[str], *, external_data: bool | None = None) -> None:
+        """Write plain ONNX that runs in any ONNX Runtime.
+
+        Args:
+            path: Where; written under a temporary name and renamed.
+            external_data: Weights in a file beside it; None means where the format demands it.
+
+        Raises:
+            ModelFileError: If it cannot be written; nothing half-written stays.
+        """
+        from addax.backends.to_ort import to_ort
+
+        save(to_ort(self.model), path, external_data=external_data)
+
+    def to_torch(self) -> "torch.fx.GraphModule":
+        """The model as a module of torch again, its weights as parameters."""
+        from addax.backends.to_torch import to_torch
+
+        return to_torch(self.model)
+
+
+def optimize(
+    model: Any,
+    example_inputs: Any = None,
+    *,
+    target: str = "host",
+    allow: Sequence[str] = (),
+    calibration: Iterable[Any] | None = None,
+    check: Mapping[str, np.ndarray] | None = None,
+    dynamic_shapes: Any = None,
+    pipeline: str | None = None,
+    fuel: int | None = None,
+    progress: bool | None = None,
+) -> Optimized:
+    """Rewrite a model to a fixed point: smaller, faster, with an error that was agreed to.
+
+    Args:
+        model: An `nn.Module`, `fx.GraphModule`, `ExportedProgram`, a path to an ONNX file, its
+            bytes, a `ModelProto` or an `onnx_ir.Model`. It is never changed.
+        example_inputs: For a module of torch: a tensor, or a tuple or dict of them.
+        target: Where it shall run: "host" (this machine) or "portable" (any ONNX Runtime).
+        allow: Families of approximate rewrites that may be used, by name.
+        calibration: Batches of real inputs, for approximate families.
+        check: Feeds by input name; the model is evaluated on them after each pass, and a pass
+            that moves the outputs further than its rules promise raises `VerificationError`.
+        dynamic_shapes: As `torch.export.export` takes them.
+        pipeline: Text that says exactly what runs, such as "cleanup,fold-affine"; by default
+            every exact family and the allowed ones.
+        fuel: Stop after this many rewrites, to find the one that does something.
+        progress: Show a progress line on standard error; by default if it is a terminal.
+
+    Raises:
+        OptionError: If an option does not exist or does not fit the others.
+        ModelFileError, InvalidGraphError, UnsupportedOpError: If `model` cannot be read.
+        ExportError, InputError: If a module cannot be exported on `example_inputs`.
+        ConvergenceError: If rewriting does not end.
+    """
+    plan = _plan(target, allow, calibration, pipeline, fuel)
+    began = time.perf_counter()
+    with Progress(progress) as shown:
+        shown.step("reading the model")
+        graph = to_ir(model, example_inputs, dynamic_shapes=dynamic_shapes)
+        before = Size.of(graph)
+        instruments: list[Instrument] = [shown]
+        if check is not None:
+            instruments.append(CheckEach(graph, check))
+        statistics = run_pipeline(graph, plan, fuel=fuel, instruments=instruments)
+        shown.step("verifying the result")
+        verify(graph)
+    report = Report.of(
+        str(plan), before, Size.of(graph), statistics, time.perf_counter() - began
+    )
+    return Optimized(graph, report, target, _is_torch(model))
+
+
+def _plan(
+    target: str,
+    allow: Sequence[str],
+    calibration: Iterable[Any] | None,
+    pipeline: str | None,
+    fuel: int | None,
+) -> Pipeline:
+    """Validate the options before any work is done; the pipeline that they ask for."""
+    _choose("target", target, TARGETS)
+    if isinstance(allow, str):
+        raise OptionError(f"allow takes a sequence of names, such as allow=({allow!r},)")
+    approximate = [family.name for family in families().values() if not family.is_exact]
+    for name in allow:
+        _choose("allow", name, approximate)
+    if fuel is not None and (not isinstance(fuel, int) or fuel < 0):
+        raise OptionError(f"fuel must be a number of rewrites, 0 or more, or None; got {fuel!r}")
+    if pipeline is not None:
+        if allow:
+            raise OptionError(
+                "pipeline says exactly what runs, so allow has no use beside it; "
+                f"add {', '.join(allow)} to the pipeline"
+            )
+        return Pipeline.parse(pipeline)
+    chosen = [f for f in families().values() if f.is_exact or f.name in allow]
+    if calibration is None and (needy := [f.name for f in chosen if not f.is_exact]):
+        raise OptionError(f"{', '.join(needy)} needs calibration=batches of real inputs")
+    return Pipeline(tuple(Step(family) for family in chosen))
+
+
+def _choose(option: str, name: Any, known: Sequence[str]) -> None:
+    if name in known:
+        return
+    near = difflib.get_close_matches(str(name), known, 1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    choices = ", ".join(map(repr, known)) or "none"
+    raise OptionError(f"{option}={name!r} does not exist{hint} (known: {choices})")
+
+
+def _is_torch(model: Any) -> bool:
+    return type(model).__module__.partition(".")[0] == "torch" or hasattr(model, "state_dict")
+
+
+def _as_array(value: Any) -> Any:
+    return value.detach().cpu().numpy() if hasattr(value, "detach") else np.asarray(value)

@@ -1,0 +1,1 @@
+"""IR in, code out: ONNX for ONNX Runtime, torch modules, TVM."""

@@ -1,0 +1,131 @@
+"""The command line: `addax optimize`, `passes`, `explain`, `show`.
+
+Exit codes: 0 done; 1 an error of addax, one line on standard error; 2 wrong usage;
+130 interrupted.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    help="A compiler that chops the multiplications out of neural networks.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+ModelPath = Annotated[Path, typer.Argument(help="An ONNX file.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+def main() -> None:
+    """Run the command line; errors of addax become one line and exit code 1."""
+    from addax.errors import AddaxError
+
+    try:
+        app()
+    except AddaxError as error:
+        print(f"addax: error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("addax: interrupted; nothing half-written stays", file=sys.stderr)
+        sys.exit(130)
+
+
+@app.command()
+def optimize(
+    model: ModelPath,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the result.")],
+    target: Annotated[str, typer.Option(help="Where it shall run: host or portable.")] = "host",
+    allow: Annotated[
+        list[str] | None, typer.Option(help="An approximate family that may be used; repeatable.")
+    ] = None,
+    pipeline: Annotated[
+        str | None, typer.Option(help="Exactly what runs, such as cleanup,fold-affine.")
+    ] = None,
+    fuel: Annotated[int | None, typer.Option(help="Stop after this many rewrites.")] = None,
+    as_json: AsJson = False,  # noqa: FBT002 - typer makes it a flag
+) -> None:
+    """Rewrite MODEL to a fixed point and write it to OUTPUT."""
+    from rich.console import Console
+
+    from addax.api import optimize as run
+
+    made = run(model, target=target, allow=tuple(allow or ()), pipeline=pipeline, fuel=fuel)
+    made.save(output)
+    if as_json:
+        print(made.report.to_json())
+    else:
+        Console().print(made.report)
+        print(f"wrote {output}")
+
+
+@app.command()
+def passes(
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """List every family of rewrites and its rules."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from addax.passes._family import families
+
+    found = families().values()
+    if as_json:
+        print(json.dumps([_described(family) for family in found]))
+        return
+    table = Table(show_edge=False)
+    for heading in ("phase", "rule", "exactness", "what it does"):
+        table.add_column(heading, no_wrap=heading != "what it does")
+    for family in found:
+        table.add_row(family.phase.name.lower(), family.name, "", family.summary, style="bold")
+        for rule in family.rules:
+            table.add_row("", f"  {rule.name}", rule.exact.value, rule.summary)
+    Console().print(table)
+
+
+def _described(family: Any) -> dict[str, Any]:
+    return {
+        "family": family.name,
+        "phase": family.phase.name.lower(),
+        "summary": family.summary,
+        "exact": family.is_exact,
+        "rules": [
+            {"name": r.name, "exactness": r.exact.value, "summary": r.summary, "where": r.where}
+            for r in family.rules
+        ],
+    }
+
+
+@app.command()
+def explain(
+    model: ModelPath,
+    rule: Annotated[str, typer.Option(help="The rule, as `addax passes` lists it.")],
+    node: Annotated[
+        str | None, typer.Option(help="A node's name; all nodes that come near, if absent.")
+    ] = None,
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """Say where RULE applied in MODEL, and where and why it did not."""
+    from addax.explain import explain as run
+
+    found = run(model, rule, node)
+    if as_json:
+        print(json.dumps([entry.__dict__ for entry in found]))
+        return
+    for entry in found:
+        print(f"{entry.verdict:9} {entry.node}: {entry.reason}")
+    if not found:
+        print(f"no node of the model comes near the pattern of {rule}")
+
+
+@app.command()
+def show(model: ModelPath) -> None:
+    """Print MODEL as canonical text."""
+    from addax.frontend import to_ir
+    from addax.ir.text import to_text
+
+    print(to_text(to_ir(model)))

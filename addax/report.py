@@ -1,0 +1,160 @@
+"""What `optimize` did: sizes before and after, every rule's history, why it declined elsewhere."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import onnx_ir as ir
+from rich.console import Console
+from rich.table import Table
+
+from addax.ir.cost import Cost, total_cost, weight_bytes
+from addax.passes._statistics import Statistics
+
+_REASONS_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Size:
+    """A graph's size: nodes in all scopes, bytes of weights, and the cost of one evaluation.
+
+    Symbolic dimensions count as 1 in `cost`: a dynamic batch is a batch of one.
+    """
+
+    nodes: int
+    weight_bytes: int
+    cost: Cost
+
+    @staticmethod
+    def of(model: ir.Model) -> "Size":
+        """Measure a model."""
+        nodes = sum(1 for _ in model.graph.all_nodes())
+        return Size(nodes, weight_bytes(model), total_cost(model))
+
+
+@dataclass(frozen=True)
+class RuleReport:
+    """One rule's history: how often it matched and applied, and why it declined, by reason.
+
+    `declined[reason]` lists the nodes it was given for.
+    """
+
+    name: str
+    exactness: str
+    where: str
+    tried: int
+    applied: int
+    seconds: float
+    declined: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Report:
+    """The record of one `optimize` call. `print(report)` is for people, `to_json` for programs."""
+
+    pipeline: str
+    before: Size
+    after: Size
+    rules: tuple[RuleReport, ...]
+    visits: int
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+    @staticmethod
+    def of(
+        pipeline: str,
+        before: Size,
+        after: Size,
+        statistics: Statistics,
+        seconds: float,
+        notes: tuple[str, ...] = (),
+    ) -> "Report":
+        """Sum up a run."""
+        rules = tuple(
+            RuleReport(
+                entry.rule.name,
+                entry.rule.exact.value,
+                entry.rule.where,
+                entry.tried,
+                entry.applied,
+                entry.seconds,
+                {reason: tuple(nodes) for reason, nodes in entry.declined.items()},
+            )
+            for entry in statistics.values()
+        )
+        return Report(pipeline, before, after, rules, statistics.visits, seconds, notes)
+
+    @property
+    def rewrites(self) -> int:
+        """How many rewrites were applied."""
+        return sum(rule.applied for rule in self.rules)
+
+    @property
+    def exactness(self) -> str:
+        """The weakest promise among the rewrites applied."""
+        applied = {rule.exactness for rule in self.rules if rule.applied}
+        order = ("approximate", "reassociated", "bitwise")
+        return next((name for name in order if name in applied), "bitwise")
+
+    def to_json(self) -> str:
+        """The whole report as one line of JSON."""
+        return json.dumps(asdict(self) | {"rewrites": self.rewrites, "exactness": self.exactness})
+
+    def __str__(self) -> str:
+        console = Console(width=100, record=True, file=_Nowhere())
+        console.print(self)
+        return console.export_text()
+
+    def __rich_console__(self, console: Console, options: Any) -> Any:
+        yield self._sizes()
+        yield self._history()
+        yield (
+            f"{self.rewrites} rewrites, {self.exactness}, in {self.seconds:.2f} s "
+            f"({self.visits} visits)"
+        )
+        yield from self.notes
+
+    def _sizes(self) -> Table:
+        table = Table(title="addax", title_justify="left", show_edge=False)
+        for heading in ("", "before", "after", "ratio"):
+            table.add_column(heading, justify="left" if not heading else "right")
+        rows = [
+            ("nodes", self.before.nodes, self.after.nodes),
+            ("weight bytes", self.before.weight_bytes, self.after.weight_bytes),
+            ("multiplies", self.before.cost.multiplies, self.after.cost.multiplies),
+            ("adds", self.before.cost.adds, self.after.cost.adds),
+            ("energy, uJ (45 nm model)", self.before.cost.energy / 1e6, self.after.cost.energy / 1e6),
+        ]
+        for name, old, new in rows:
+            table.add_row(name, _figure(old), _figure(new), f"{new / old:.3f}" if old else "-")
+        return table
+
+    def _history(self) -> Table:
+        table = Table(show_edge=False)
+        table.add_column("rule", no_wrap=True)
+        table.add_column("applied", justify="right")
+        table.add_column("ms", justify="right")
+        table.add_column("declined because", overflow="fold")
+        for rule in sorted(self.rules, key=lambda r: (-r.applied, r.name)):
+            reasons = sorted(rule.declined.items(), key=lambda item: -len(item[1]))
+            text = "; ".join(f"{why} ({len(nodes)})" for why, nodes in reasons[:_REASONS_SHOWN])
+            more = len(reasons) - _REASONS_SHOWN
+            table.add_row(
+                rule.name, str(rule.applied), f"{rule.seconds * 1e3:.1f}",
+                text + (f"; and {more} more" if more > 0 else ""),
+            )
+        return table
+
+
+class _Nowhere:
+    """A file that forgets what is written to it: the console keeps its own record."""
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing waits."""
+
+
+def _figure(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.3f}"

@@ -1,0 +1,1 @@
+"""Run what a backend made: sessions, calibration, measurement, agreement."""
