@@ -14,6 +14,7 @@ __all__ = [
     "ModelFileError",
     "OptionError",
     "UnsupportedOpError",
+    "VerificationError",
 ]
 
 
@@ -69,4 +70,11 @@ class ConvergenceError(AddaxError, RuntimeError):
     """Rewriting used up its budget without reaching a fixed point.
 
     Two rules that undo each other do this; the message names the rules of the last rewrites.
+    """
+
+
+class VerificationError(AddaxError, ValueError):
+    """Two models, or a model before and after a pass, differ by more than was promised.
+
+    The message names the pass or the first node where they part, and the distance.
     """

@@ -109,7 +109,8 @@ class Builder:
         attributes: dict[str, Any],
         outputs: int,
     ) -> tuple[ir.Value, ...]:
-        arrays = [None if v is None else self.exact(v) for v in values]
+        take = self._stored if op_type in folding.MOVEMENT else self.exact
+        arrays = [None if v is None else take(v) for v in values]
         dtypes = [None if v is None else v.dtype for v in values]
         results = folding.compute(
             op_type, arrays, dtypes, attributes, self._opset, outputs
@@ -132,15 +133,20 @@ class Builder:
         return value
 
     def exact(self, value: ir.Value) -> np.ndarray:
-        """The array of a constant: float64 and unrounded where this rewrite computed it."""
+        """The array of a constant: in float64, and unrounded where this rewrite computed it."""
+        array = self._stored(value)
+        is_floating = value.dtype is not None and value.dtype.is_floating_point()
+        return array.astype(np.float64, copy=False) if is_floating else array
+
+    def _stored(self, value: ir.Value) -> np.ndarray:
+        """The array of a constant, in whatever precision there is."""
         made = self._replacement.exact.get(value)
         if made is not None:
             return made
         tensor = constant_tensor(value)
         if tensor is None:
             decline("operand is not constant", value)
-        array = np.asarray(tensor.numpy())
-        return array.astype(np.float64) if tensor.dtype.is_floating_point() else array
+        return np.asarray(tensor.numpy())
 
     def initializer(self, array: np.ndarray, name: str = "constant") -> ir.Value:
         """A new constant with the array's own element type."""

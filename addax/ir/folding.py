@@ -11,6 +11,14 @@ from addax.ir._judge.meaning import Body, meaning
 from addax.ir._judge.table import Site
 from addax.ir.rule import decline
 
+# Operators that only move elements: their results need no float64 and no rounding.
+MOVEMENT = frozenset(
+    {
+        "Concat", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Identity", "Pad",
+        "Reshape", "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze",
+    }
+)  # fmt: skip
+
 
 def compute(
     op_type: str,
@@ -38,7 +46,8 @@ def compute(
         for name, item in attributes.items()
     ]
     node = ir.Node("", op_type, (), attrs, num_outputs=outputs)
-    call = meaning(node, node.attributes, Site(outputs, opset, np.dtype(np.float64)), {})
+    site = Site(outputs, opset, {"": opset}, np.dtype(np.float64))
+    call = meaning(node, node.attributes, site, {})
     if isinstance(call, Body):
         decline(f"{op_type} has no direct meaning on constants")
     with np.errstate(all="ignore"):  # overflow and NaN are judged by `round_to` and the guards
@@ -63,8 +72,8 @@ def _floating_type(
 
 def round_to(array: Array, dtype: ir.DataType) -> ir.Tensor:
     """The tensor nearest to `array` in `dtype`; declines where a finite value would overflow."""
-    if array.dtype.kind != "f":
-        return ir.Tensor(np.ascontiguousarray(array), dtype=dtype)
+    if array.dtype == dtype.numpy():
+        return ir.Tensor(array, dtype=dtype)
     with np.errstate(over="ignore"):
         rounded = array.astype(dtype.numpy())
     if not np.array_equal(np.isfinite(rounded.astype(np.float64)), np.isfinite(array)):

@@ -51,7 +51,7 @@ def _tensor_of_constant_node(node: ir.Node) -> ir.TensorProtocol | None:
         tensor: ir.TensorProtocol = attribute.value
         return tensor
     if attribute.name in _CONSTANT_FIELDS:
-        return ir.tensor(np.asarray(attribute.value, _CONSTANT_FIELDS[attribute.name]))
+        return ir.Tensor(np.asarray(attribute.value, _CONSTANT_FIELDS[attribute.name]))
     return None
 
 

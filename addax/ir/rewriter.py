@@ -106,9 +106,17 @@ class Rewriter:
         if replacement.in_function:
             return [_constant_node(value) for value in read] + live
         for value in read:
-            value.name = self.fresh_name(replacement.constants[value])
+            value.name = self._constant_name(value, replacement)
             graph.register_initializer(value)
         return live
+
+    def _constant_name(self, value: ir.Value, replacement: Replacement) -> str:
+        """The name of the value that a constant replaces, if that is free to give, or a new one."""
+        for old, new in zip(replacement.root.outputs, replacement.outputs, strict=False):
+            if new is value and old.name is not None and not old.is_graph_output():
+                name, old.name = old.name, None
+                return name
+        return self.fresh_name(replacement.constants[value])
 
     def _substitute(self, old: ir.Value, new: ir.Value, rule: str) -> list[ir.Node]:
         """Let every reader of `old` read `new`. An interface keeps its names."""
@@ -142,6 +150,14 @@ class Rewriter:
         if len(dead) >= len(graph.outputs):
             self.flush()
         return [source for source in dict.fromkeys(sources) if source is not None]
+
+    def prune(self) -> None:
+        """Remove initializers that nobody reads. Inputs and outputs of graphs stay."""
+        self.flush()
+        for graph in self.model.graphs():
+            for name, value in list(graph.initializers.items()):
+                if not (value.uses() or value.is_graph_output() or value.is_graph_input()):
+                    del graph.initializers[name]
 
     def flush(self) -> None:
         """Take erased nodes out of their graphs now."""

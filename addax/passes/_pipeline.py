@@ -145,6 +145,7 @@ def run_pipeline(
         stage = _Stage(model, rewriter, statistics, limits, instrument, facts or {})
         stage.run(phase.name.lower(), [*exact, *steps])
         exact += [step for step in steps if step.family.is_exact]
+    rewriter.prune()
     return statistics
 
 
