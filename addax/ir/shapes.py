@@ -1,0 +1,235 @@
+"""Types and shapes of values: filled in for a whole model, or for one new node.
+
+Rules of our own cover the operators that networks consist of, in a few microseconds each;
+`_shape_fallback` asks ONNX and onnx-shape-inference for the rest. What is not known stays
+None, or gets a name of its own (`_d0`) so that equal sizes can still be seen to be equal.
+"""
+
+from collections.abc import Sequence
+
+import onnx_ir as ir
+
+from addax.errors import InvalidGraphError
+from addax.ir import _shape_fallback, _shape_layout, _shape_rules
+from addax.ir._dims import UNKNOWN, Dim, NameMint, is_known, show, words
+from addax.ir._shape_data import ShapeData
+from addax.ir._shape_scopes import SCOPED, Calls, infer_scoped, own_type
+from addax.ir.origin import describe
+
+__all__ = ["ShapeInference", "infer_shapes"]
+
+_RULES = {**_shape_rules.RULES, **_shape_layout.RULES}
+_FIRST_OPSET = 7  # before it, elementwise operators broadcast by an attribute
+
+
+def infer_shapes(model: ir.Model) -> bool:
+    """Fill in the type and shape of every value of the main graph and its subgraphs.
+
+    Known facts stay, and are refined: numbers take the place of names and names of unknowns.
+    What the graph declares of its own outputs is only completed. The bodies of functions keep
+    what they have, since every call may have other shapes; the calls get theirs.
+
+    Returns:
+        Whether anything was filled in.
+
+    Raises:
+        InvalidGraphError: If shapes contradict each other; names the node.
+    """
+    inference = ShapeInference(model)
+    inference.infer_graph(model.graph)
+    return inference.changed
+
+
+class ShapeInference:
+    """Infers node by node; remembers the contents of shape tensors and the calls it has seen."""
+
+    def __init__(self, model: ir.Model) -> None:
+        self.changed = False
+        self._functions = model.functions
+        self._opsets = dict(model.opset_imports)
+        self._mint = NameMint(lambda: _dimension_names(model))
+        self._data = ShapeData()
+        self._calls = Calls(self._data)
+        self._set_rules()
+
+    def _set_rules(self) -> None:
+        self._rules = _RULES if self._opsets.get("", _FIRST_OPSET) >= _FIRST_OPSET else {}
+
+    def _within(self, function: ir.Function) -> "ShapeInference":
+        """The same inference under the operator sets that a function imports."""
+        inner = object.__new__(ShapeInference)
+        inner.__dict__.update(self.__dict__)
+        inner._opsets = {**self._opsets, **function.opset_imports}
+        inner._set_rules()
+        return inner
+
+    def infer_graph(self, graph: ir.Graph) -> None:
+        """Fill in what the nodes of a graph, which is sorted, leave open.
+
+        Raises:
+            InvalidGraphError: If shapes contradict each other; names the node.
+        """
+        for value in graph.initializers.values():
+            tensor = value.const_value
+            if tensor is not None:
+                self._complete_initializer(value, tensor)
+        for node in graph:
+            if node.op_type in SCOPED or not _is_complete(node):
+                self.infer(node)
+
+    def infer(self, node: ir.Node) -> None:
+        """Fill in the outputs of one node from its inputs. Unknown stays unknown.
+
+        Raises:
+            InvalidGraphError: If its inputs do not fit together, or not the declared outputs.
+        """
+        try:
+            self._infer(node)
+        except InvalidGraphError as error:
+            raise InvalidGraphError(f"{describe(node)}: {error}") from None
+
+    def _infer(self, node: ir.Node) -> None:
+        key = (node.domain, node.op_type, node.overload)
+        if self._functions and key in self._functions:
+            function = self._functions[key]
+            inner = self._within(function)
+            self._assign_all(node, self._calls.infer(node, function, inner.infer_graph))
+            return
+        if not node.domain:
+            if node.op_type in SCOPED:
+                self._assign_all(node, infer_scoped(node, self.infer_graph))
+                return
+            rule = self._rules.get(node.op_type)
+            if rule is not None and self._apply(rule, node):
+                return
+        self._assign_all(node, _shape_fallback.infer(node, self._data, self._opsets, self._mint))
+
+    def _apply(self, rule: _shape_rules.Rule, node: ir.Node) -> bool:
+        """Whether the rule covers the node; its outputs are then filled in."""
+        for attr in node.attributes.data.values():
+            if attr.is_ref():
+                return False
+        try:
+            fact = rule(node, self._data)
+        except InvalidGraphError:
+            raise
+        except (AttributeError, IndexError, TypeError, ValueError):
+            return False  # operands or attributes are missing: `verify` says which
+        if fact is None:
+            return False
+        if isinstance(fact, tuple):
+            self._assign(node.outputs[0], fact[0], fact[1])
+        else:
+            for value, (dtype, shape) in zip(node.outputs, fact, strict=False):
+                self._assign(value, dtype, shape)
+        return True
+
+    def _assign_all(
+        self,
+        node: ir.Node,
+        found: Sequence[tuple[ir.TypeProtocol | None, Sequence[Dim] | None]] | None,
+    ) -> None:
+        for value, (kind, shape) in zip(node.outputs, found or (), strict=False):
+            if value.type is None and kind is not None:
+                value.type = own_type(kind)
+                self.changed = True
+            self._assign(value, None if kind is None else kind.dtype, shape)
+
+    def _assign(
+        self, value: ir.Value, dtype: ir.DataType | None, shape: Sequence[Dim] | None
+    ) -> None:
+        if dtype is not None:
+            if value.type is None:
+                value.type = ir.TensorType(dtype)
+                self.changed = True
+            elif value.type.dtype != dtype:
+                raise InvalidGraphError(
+                    f"its output {value.name!r} is declared as {value.type.dtype}, "
+                    f"but the operands make it {dtype}"
+                )
+        if shape is None:
+            return
+        known = value.shape
+        if known is None:
+            value.shape = ir.Shape([self._named(d, value) for d in shape])
+            self.changed = True
+        else:
+            self._refine(value, known, shape)
+
+    def _named(self, dim: Dim, value: ir.Value) -> Dim:
+        """The dimension as it may stand on a value: no invented names in a graph's interface."""
+        if isinstance(dim, int):
+            return dim
+        if value.is_graph_output():
+            return UNKNOWN if self._mint.has_made(dim) else dim
+        return dim if dim.value is not None else self._mint.fresh()
+
+    def _refine(self, value: ir.Value, known: ir.Shape, shape: Sequence[Dim]) -> None:
+        if len(known) != len(shape):
+            raise InvalidGraphError(
+                f"its output {value.name!r} is declared as {show(known)}, "
+                f"but the operands make it {show(shape)}"
+            )
+        result: list[Dim] = []
+        for declared, found in zip(known, shape, strict=True):
+            if isinstance(declared, int) and isinstance(found, int) and declared != found:
+                raise InvalidGraphError(
+                    f"its output {value.name!r} is declared as {show(known)}, "
+                    f"but the operands make it {show(shape)}"
+                )
+            is_better = isinstance(found, int) and not value.is_graph_output()
+            result.append(
+                found
+                if is_better and not isinstance(declared, int)
+                else declared
+                if is_known(declared)
+                else self._named(found, value)
+            )
+        if result != list(known):
+            value.shape = ir.Shape(result)
+            self.changed = True
+
+    def _complete_initializer(self, value: ir.Value, tensor: ir.TensorProtocol) -> None:
+        if value.type is None:
+            value.type = ir.TensorType(tensor.dtype)
+            self.changed = True
+        if value.shape is None:
+            value.shape = ir.Shape(tensor.shape)
+            self.changed = True
+        elif value.shape != tensor.shape and not value.is_graph_input():
+            self._refine_initializer(value, tensor)
+
+    def _refine_initializer(self, value: ir.Value, tensor: ir.TensorProtocol) -> None:
+        declared = value.shape
+        actual = tuple(tensor.shape)
+        fits = declared is not None and len(declared) == len(actual)
+        if not fits or any(
+            isinstance(d, int) and d != a for d, a in zip(declared or (), actual, strict=True)
+        ):
+            raise InvalidGraphError(
+                f"initializer {value.name!r} is declared as {show(declared)}, "
+                f"but its tensor is {show(actual)}: correct the declaration"
+            )
+        value.shape = ir.Shape(actual)
+        self.changed = True
+
+
+def _is_complete(node: ir.Node) -> bool:
+    for value in node.outputs:
+        if value.name == "":
+            continue
+        shape = value.shape
+        if value.type is None or shape is None or shape.has_unknown_dim():
+            return False
+    return True
+
+
+def _dimension_names(model: ir.Model) -> set[str]:
+    """Every word in a dimension of the model, so that invented names are new."""
+    names: set[str] = set()
+    for graph in model.graphs():
+        values = [*graph.inputs, *(v for node in graph for v in node.outputs)]
+        for value in values:
+            if value.shape is not None:
+                names.update(d.value for d in value.shape if not isinstance(d, int) and d.value)
+    return {word for name in names for word in words(ir.SymbolicDim(name))}
