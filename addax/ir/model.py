@@ -1,0 +1,48 @@
+"""Whole models: every graph and function in them, copies, and files."""
+
+from collections.abc import Iterable, Iterator
+
+import onnx_ir as ir
+
+from addax.ir import collector
+from addax.ir._copying import Copier
+
+_GRAPH, _GRAPHS = ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS
+
+
+def scopes(model: ir.Model) -> Iterator[ir.Graph | ir.Function]:
+    """Every graph and function of a model, each once: an outer one before what it holds.
+
+    First the main graph and its subgraphs, then each function and its subgraphs, in the order
+    of their nodes and attributes. The nodes of a scope are read when the next one is asked
+    for, so a caller may change the scope that it holds.
+    """
+    yield from _within(model.graph)
+    for function in tuple(model.functions.values()):
+        yield from _within(function)
+
+
+def _within(scope: ir.Graph | ir.Function) -> Iterator[ir.Graph | ir.Function]:
+    yield scope
+    for node in scope:
+        for graph in _bodies(node):
+            yield from _within(graph)
+
+
+def _bodies(node: ir.Node) -> Iterable[ir.Graph]:
+    """The graphs among a node's attributes."""
+    for attr in node.attributes.values():
+        if attr.type == _GRAPH and not attr.is_ref():
+            yield attr.value
+        elif attr.type == _GRAPHS and not attr.is_ref():
+            yield from attr.value
+
+
+def clone(model: ir.Model) -> ir.Model:
+    """A copy that shares nothing with `model` but the data of its weights.
+
+    Tensors are new objects over the same memory or the same mapped file. Sorted or not,
+    captured or not, the structure is the original's; metadata and notes of analyses come along.
+    """
+    with collector.paused():
+        return Copier().model(model)
