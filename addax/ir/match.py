@@ -32,7 +32,7 @@ class Matcher:
 
 
 class RuleSet:
-    """Rules compiled together and indexed by the operator at their root.
+    """Rules compiled together and indexed by what stands at their root and just above it.
 
     `height[op_type]` is how far above such a node the root of a pattern can be: a change at
     the node can make patterns match that many levels downstream.
@@ -41,24 +41,34 @@ class RuleSet:
     def __init__(self, rules: Iterable[Rule]) -> None:
         self.rules = tuple(rules)
         self.height: dict[str, int] = {}
-        by_op: dict[str, list[Matcher]] = {}
-        everywhere: list[Matcher] = []
+        self._everywhere: list[Matcher] = []
+        self._by_root: dict[tuple[str, str], list[Matcher]] = {}
+        self._by_kinds: dict[tuple[str, ...], tuple[Matcher, ...]] = {}
         for rule in self.rules:
             for matcher in compile_rule(rule):
                 if matcher.pattern is None:
-                    everywhere.append(matcher)
+                    self._everywhere.append(matcher)
                     continue
-                by_op.setdefault(matcher.pattern.op_type, []).append(matcher)
+                root = (matcher.domain, matcher.pattern.op_type)
+                self._by_root.setdefault(root, []).append(matcher)
                 self._note_heights(matcher.pattern, 0)
-        self._everywhere = tuple(everywhere)
-        self._by_op = {
-            op_type: self._everywhere + tuple(matchers)
-            for op_type, matchers in by_op.items()
-        }
 
     def at(self, node: ir.Node) -> tuple[Matcher, ...]:
-        """The matchers that may find something at `node`."""
-        return self._by_op.get(node.op_type, self._everywhere)
+        """The matchers that may find something at `node`, judging by its first two inputs."""
+        inputs = node.inputs
+        count = len(inputs)
+        kinds = (
+            node.domain,
+            node.op_type,
+            _kind(inputs[0]) if count else "",
+            _kind(inputs[1]) if count > 1 else "",
+        )
+        found = self._by_kinds.get(kinds)
+        if found is None:
+            candidates = self._by_root.get(kinds[:2], [])
+            fitting = [m for m in candidates if _may_match(m, kinds[2:])]
+            found = self._by_kinds[kinds] = (*self._everywhere, *fitting)
+        return found
 
     def _note_heights(self, node: PatternNode, height: int) -> None:
         self.height[node.op_type] = max(height, self.height.get(node.op_type, 0))
@@ -90,6 +100,24 @@ def compile_rule(rule: Rule) -> tuple[Matcher, ...]:
             for spelling in expand(traced)
         ]
     return tuple(matchers)
+
+
+def _kind(value: ir.Value | None) -> str:
+    """What makes a value: an operator's type, or "" for none."""
+    node = None if value is None else value.producer()
+    return "" if node is None else node.op_type
+
+
+def _may_match(matcher: Matcher, kinds: tuple[str, ...]) -> bool:
+    """Whether the makers of a node's first inputs fit the pattern's."""
+    wanted = () if matcher.pattern is None else matcher.pattern.inputs
+    for value, kind in zip(wanted, kinds, strict=False):
+        if isinstance(value, Sym):
+            if value.node is not None and value.node.op_type != kind:
+                return False
+        elif kind not in ("", "Constant"):  # a literal, or an input that must be absent
+            return False
+    return True
 
 
 def _conditional(

@@ -9,7 +9,7 @@ from addax.errors import InvalidGraphError
 from addax.ir import origin
 from addax.ir.builder import Builder, Replacement
 from addax.ir.model import scopes
-from addax.ir.query import shape
+from addax.ir.query import constant_tensor, shape
 from addax.ir.rule import decline
 from addax.ir.shapes import ShapeInference
 
@@ -151,6 +151,38 @@ class Rewriter:
             self.flush()
         return [source for source in dict.fromkeys(sources) if source is not None]
 
+    def lift_constants(self) -> int:
+        """Make every Constant node an initializer, except in functions; returns how many.
+
+        The one spelling of constants that rules see. Not a rule of its own: there are as many
+        Constant nodes as others in what exporters write, and this takes microseconds for each.
+        """
+        lifted = 0
+        for graph in self.model.graphs():
+            if id(graph) in self._function_graphs:
+                continue
+            constants = [n for n in graph if n.op_type == "Constant" and not n.domain]
+            for node in constants:
+                lifted += self._lift_constant(node, graph)
+        self.flush()
+        return lifted
+
+    def _lift_constant(self, node: ir.Node, graph: ir.Graph) -> bool:
+        old = node.outputs[0]
+        tensor = constant_tensor(old)
+        if tensor is None or old.is_graph_output():
+            return False
+        name, old.name = old.name, None
+        new = ir.Value(
+            name=name, type=old.type, shape=ir.Shape(tensor.shape), const_value=tensor
+        )
+        if new.type is None:
+            new.type = ir.TensorType(tensor.dtype)
+        graph.register_initializer(new)
+        old.replace_all_uses_with(new)
+        self.erase(node)
+        return True
+
     def prune(self) -> None:
         """Remove initializers that nobody reads. Inputs and outputs of graphs stay."""
         self.flush()
@@ -182,7 +214,10 @@ def detach(node: ir.Node) -> None:
 
 def is_read(node: ir.Node) -> bool:
     """Whether anybody reads an output of `node`, or a graph returns one."""
-    return any(v.uses() or v.is_graph_output() for v in node.outputs)
+    for value in node.outputs:
+        if value.uses() or value.is_graph_output():
+            return True
+    return False
 
 
 def _check_interface(root: ir.Node, outputs: tuple[ir.Value, ...]) -> None:

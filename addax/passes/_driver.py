@@ -8,7 +8,6 @@ function visited; interface names kept; statistics of each rule.
 
 import time
 from collections import Counter, deque
-from collections.abc import Iterable
 
 import onnx_ir as ir
 
@@ -72,15 +71,22 @@ class Driver:
         self._limits, self._instrument = limits, instrument
         self._stack: list[ir.Node] = []
         self._waiting: set[ir.Node] = set()
+        self._settled: set[ir.Node] = set()
         self._reach = max(rules.height.values(), default=0)
 
-    def run(self, nodes: Iterable[ir.Node] | None = None) -> int:
-        """Rewrite to the fixed point, starting from `nodes` (all, if None); returns the count."""
+    def run(self, fresh: RuleSet | None = None) -> int:
+        """Rewrite to the fixed point; returns the number of rewrites.
+
+        Args:
+            fresh: The rules that have not had their fixed point on this model yet, if only some
+                have not: nodes that nothing has changed since are offered to these alone.
+        """
         before = self._limits.spent
-        start = list(nodes) if nodes is not None else _all_nodes(self._rewriter.model)
+        start = _all_nodes(self._rewriter.model)
         for node in reversed(start):
             self._push(node)
-        waiting, stack = self._waiting, self._stack
+        waiting, stack, rules = self._waiting, self._stack, self._rules
+        self._settled = set(start) if fresh is not None else set()
         while stack:
             node = stack.pop()
             waiting.discard(node)
@@ -90,17 +96,18 @@ class Driver:
             if not is_read(node):
                 self._erase(node)
                 continue
-            for matcher in self._rules.at(node):
-                if matcher.pattern is None or matcher.domain == node.domain:
-                    arguments = matcher.find(node)
-                    if arguments is not None and self._apply(matcher, node, arguments):
-                        break
+            known = fresh if fresh is not None and node in self._settled else rules
+            for matcher in known.at(node):
+                arguments = matcher.find(node)
+                if arguments is not None and self._apply(matcher, node, arguments):
+                    break
             if self._limits.is_out_of_fuel:
                 break
         self._rewriter.flush()
         return self._limits.spent - before
 
     def _push(self, node: ir.Node) -> None:
+        self._settled.discard(node)
         if node not in self._waiting:
             self._waiting.add(node)
             self._stack.append(node)

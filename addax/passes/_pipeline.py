@@ -18,6 +18,7 @@ from typing import Any
 import onnx_ir as ir
 
 from addax.errors import OptionError
+from addax.ir import collector
 from addax.ir.match import RuleSet
 from addax.ir.rewriter import Rewriter
 from addax.ir.shapes import infer_shapes
@@ -103,6 +104,10 @@ def _options(name: str, text: str) -> tuple[tuple[str, Any], ...]:
         ) from error
 
 
+def _rules(steps: Iterable[Step]) -> RuleSet:
+    return RuleSet(rule for step in steps for rule in step.family.rules)
+
+
 def run_pipeline(
     model: ir.Model,
     pipeline: Pipeline | None = None,
@@ -132,20 +137,21 @@ def run_pipeline(
     if folder := os.environ.get("ADDAX_DUMP"):
         instruments = [*instruments, DumpEach(Path(folder))]
     instrument = Instruments(instruments) if instruments else None
-    infer_shapes(model)
-    rewriter = Rewriter(model)
     if budget is None:
-        budget = _BUDGET_AT_LEAST + _BUDGET_A_NODE * sum(1 for _ in model.graph.all_nodes())
-    limits = Limits(budget, fuel)
-    exact: list[Step] = []
-    for phase in Phase:
-        steps = [step for step in pipeline.steps if step.family.phase == phase]
-        if not steps:
-            continue
+        budget = _BUDGET_AT_LEAST + _BUDGET_A_NODE * sum(map(len, model.graphs()))
+    with collector.paused():
+        infer_shapes(model)
+        rewriter = Rewriter(model)
+        rewriter.lift_constants()
+        limits = Limits(budget, fuel)
         stage = _Stage(model, rewriter, statistics, limits, instrument, facts or {})
-        stage.run(phase.name.lower(), [*exact, *steps])
-        exact += [step for step in steps if step.family.is_exact]
-    rewriter.prune()
+        settled: list[Step] = []
+        for phase in Phase:
+            steps = [step for step in pipeline.steps if step.family.phase == phase]
+            if steps:
+                stage.run(phase.name.lower(), settled, steps)
+                settled += [step for step in steps if step.family.is_exact]
+        rewriter.prune()
     return statistics
 
 
@@ -160,12 +166,19 @@ class _Stage:
     instrument: Instrument | None
     facts: dict[str, Any]
 
-    def run(self, name: str, steps: Iterable[Step]) -> None:
-        """Local rules to their fixed point, then each whole-graph pass, until nothing changes."""
-        steps = list(steps)
-        rules = RuleSet(rule for step in steps for rule in step.family.rules)
+    def run(self, name: str, settled: list[Step], steps: list[Step]) -> None:
+        """Local rules to their fixed point, then each whole-graph pass, until nothing changes.
+
+        Args:
+            name: The phase, for instruments.
+            settled: Families of earlier phases, which have had their fixed point.
+            steps: Families of this phase.
+        """
+        fresh = _rules(steps)
+        rules = _rules([*settled, *steps])
+        steps = [*settled, *steps]
         driver = Driver(self.rewriter, rules, self.statistics, self.limits, self.instrument)
-        self._watched(f"{name}-rules", lambda: driver.run() > 0)
+        self._watched(f"{name}-rules", lambda: driver.run(fresh) > 0)
         changed = True
         while changed and not self.limits.is_out_of_fuel:
             changed = False

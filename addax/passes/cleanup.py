@@ -45,24 +45,11 @@ _NOT_FOLDABLE = frozenset(
 
 
 def _is_constant_node(node: ir.Node) -> bool:
-    return (
-        node.op_type not in _NOT_FOLDABLE
-        and not node.domain
-        and bool(node.inputs)
-        and all(v is None or constant_tensor(v) is not None for v in node.inputs)
-    )
-
-
-def _constant(op: Op) -> ir.Value:
-    return op.Constant()
-
-
-@rule("cleanup/constant-node", match=_constant, exact=Exact.BITWISE)
-def constant_node(op: Op) -> ir.Value:
-    """Constant() -> an initializer."""
-    require(not op.in_function, "functions have no initializers")
-    array = const(op.root.outputs[0], "a string or sparse constant")
-    return op.initializer(array, op.root.outputs[0].name or "constant")
+    # Asked at every visit of every node, so the test that fails most comes first.
+    for value in node.inputs:
+        if value is not None and constant_tensor(value) is None:
+            return False
+    return bool(node.inputs) and not node.domain and node.op_type not in _NOT_FOLDABLE
 
 
 @rule("cleanup/fold-constant", match=EveryNode(_is_constant_node), exact=Exact.REASSOCIATED)
@@ -307,7 +294,6 @@ def relu_of_clip(op: Op, x: ir.Value, high: ir.Value) -> ir.Value:
 
 
 RULES = (
-    constant_node,
     fold_constant,
     identity,
     dropout,
