@@ -148,6 +148,17 @@ class Builder:
             decline("operand is not constant", value)
         return np.asarray(tensor.numpy())
 
+    def contents(self, value: ir.Value) -> tuple[int | str | None, ...] | None:
+        """The elements of an integer tensor of rank 0 or 1: numbers, names of sizes, or None.
+
+        None in place of the tuple if not even the number of elements is known.
+        """
+        return self._shapes.contents(value)
+
+    def source(self, name: str) -> tuple[ir.Value, int] | None:
+        """The first input of the model with an axis whose size is called `name`, and that axis."""
+        return None if self.in_function else self._shapes.source(name)
+
     def initializer(self, array: np.ndarray, name: str = "constant") -> ir.Value:
         """A new constant with the array's own element type."""
         return self._register(array, ir.DataType.from_numpy(array.dtype), name)

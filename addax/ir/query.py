@@ -5,11 +5,13 @@ Decoded small constants are remembered, since decoding at each question is slow.
 """
 
 import weakref
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
+from addax.ir import _dims
 from addax.ir.rule import decline
 
 _REMEMBER = 1 << 16  # bytes; larger arrays stay in their files until someone computes with them
@@ -136,6 +138,12 @@ def known_rank(value: ir.Value | None) -> int:
     if known is None:
         decline("rank unknown", value)
     return known
+
+
+def elements(dims: Iterable[int | str | None]) -> int | str | None:
+    """The number of elements of a shape: a number, an expression of names, or None."""
+    count = _dims.product(d if isinstance(d, int) else ir.SymbolicDim(d) for d in dims)
+    return count if isinstance(count, int) else count.value
 
 
 def same_shape(a: ir.Value | None, b: ir.Value | None) -> bool:

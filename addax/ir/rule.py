@@ -84,6 +84,12 @@ class Op(Protocol):
     def exact(self, value: ir.Value) -> np.ndarray:
         """The float64 array of a constant that this build function has computed or was given."""
 
+    def contents(self, value: ir.Value) -> tuple[int | str | None, ...] | None:
+        """The elements of an integer tensor of rank 0 or 1: numbers, names of sizes, or None."""
+
+    def source(self, name: str) -> tuple[ir.Value, int] | None:
+        """The first input of the model with an axis whose size is called `name`, and that axis."""
+
 
 @dataclass(frozen=True)
 class EveryNode:
