@@ -98,7 +98,7 @@ class ShapeData:
         evaluate = _EVALUATE.get(node.op_type)
         if evaluate is None or node.domain or not _is_small(value):
             return None
-        if any(a.is_ref() for a in node.attributes.data.values()):
+        if has_reference(node):
             return None
         inputs = [self._known.get(v) if v is not None else None for v in node.inputs]
         split = node.op_type == "Split"
@@ -117,14 +117,25 @@ def _is_small(value: ir.Value) -> bool:
     return shape.rank() == 0 or not isinstance(shape[0], int) or shape[0] <= _LARGEST
 
 
+def has_reference(node: ir.Node) -> bool:
+    """Whether an attribute stands for one of the enclosing function's."""
+    attributes = node.attributes.data
+    return bool(attributes) and any(a.is_ref() for a in attributes.values())
+
+
 def _constant_data(value: ir.Value) -> Data | None:
-    tensor = constant_tensor(value)
-    if tensor is None or tensor.dtype not in _RANGES or tensor.size > _LARGEST:
-        return None
-    if len(tensor.shape) > 1:
+    if value.shape is None or value.dtype is None:
+        tensor = constant_tensor(value)
+        if tensor is None or tensor.dtype not in _RANGES or len(tensor.shape) > 1:
+            return None
+        if tensor.size > _LARGEST:
+            return None
+    elif not _is_small(value):
         return None
     array = constant(value)
-    return None if array is None else tuple(int(i) for i in array.reshape(-1))
+    if array is None:
+        return None
+    return tuple(map(int, array.reshape(-1).tolist()))
 
 
 # Evaluators: the contents of a node's output from the contents of its inputs. The output is

@@ -1,8 +1,8 @@
 """Type and shape inference of the operators without a rule of our own.
 
-First ONNX's own C++ inference of one node, which never guesses; then, for what it leaves open
-and for the operators of ONNX Runtime, the package onnx-shape-inference, which knows arithmetic
-on names. Errors of either mean "nothing known": both reject some valid models.
+ONNX's own C++ inference of one node never guesses. The package onnx-shape-inference knows
+arithmetic on names and the operators of ONNX Runtime, and is asked for what ONNX leaves open.
+Errors of either mean "nothing known": both reject some valid models.
 """
 
 import functools
@@ -24,37 +24,15 @@ logger = logging.getLogger(__name__)
 Found = tuple[ir.TypeProtocol | None, list[Dim] | None]
 
 # Where the package assumes what need not hold (that a slice is in range, that names which meet
-# in a broadcast are equal, that a loop runs to its trip count), its answer is not taken.
+# in a broadcast are equal, that a loop runs to its trip count, that no pooling window lies in the
+# padding), its answer is not taken.
 _GUESSED = {
+    *("AveragePool", "LpPool", "MaxPool"),
     *("Add", "And", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Div", "Dropout"),
     *("Equal", "Expand", "Greater", "GreaterOrEqual", "If", "Less", "LessOrEqual", "Loop"),
     *("MatMul", "MatMulInteger", "Max", "Mean", "Min", "Mod", "Mul", "Or", "Pow", "PRelu"),
     *("QLinearMatMul", "Scan", "Slice", "Sub", "Sum", "Where", "Xor"),
 }
-
-
-def infer(
-    node: ir.Node, data: ShapeData, opsets: dict[str, int], mint: NameMint
-) -> list[Found] | None:
-    """Types and dimensions of the node's outputs, or None if neither engine knows the node."""
-    found = _by_onnx(node, opsets)
-    if found is not None and all(
-        kind is not None and shape is not None and UNKNOWN not in shape for kind, shape in found
-    ):
-        return found
-    if node.op_type in _GUESSED and not node.domain:
-        return found
-    more = _by_package(node, data, opsets, mint)
-    if found is None or more is None:
-        return found or more
-    return [_better(first, second) for first, second in zip(found, more, strict=True)]
-
-
-def _better(first: Found, second: Found) -> Found:
-    kind = first[0] if first[0] is not None else second[0]
-    if first[1] is None or second[1] is None or len(first[1]) != len(second[1]):
-        return kind, first[1] if first[1] is not None else second[1]
-    return kind, [b if a == UNKNOWN else a for a, b in zip(first[1], second[1], strict=True)]
 
 
 @functools.lru_cache(maxsize=1 << 12)
@@ -65,7 +43,8 @@ def _schema(domain: str, op_type: str, version: int) -> Any:
         return None
 
 
-def _by_onnx(node: ir.Node, opsets: dict[str, int]) -> list[Found] | None:
+def by_onnx(node: ir.Node, opsets: dict[str, int]) -> list[Found] | None:
+    """What ONNX knows of the node's outputs; None for an operator it has no schema for."""
     schema = _schema(node.domain, node.op_type, opsets.get(node.domain, 1))
     if schema is None or any(
         a.is_ref() or a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
@@ -94,7 +73,11 @@ def _by_onnx(node: ir.Node, opsets: dict[str, int]) -> list[Found] | None:
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as error:
         logger.debug("onnx cannot infer %s: %s", node.op_type, error)
         return None
-    return [_from_proto(result.get(f"o{i}")) for i in range(len(node.outputs))]
+    found = [_from_proto(result.get(f"o{i}")) for i in range(len(node.outputs))]
+    if all(all(isinstance(d, int) for d in dims(v) or ("",)) for v in node.inputs if v is not None):
+        return found
+    # onnx 1.23 reads a size without a number as 0 in some rules (Attention): no zero is believed.
+    return [(kind, shape and [UNKNOWN if d == 0 else d for d in shape]) for kind, shape in found]
 
 
 def _type_proto(value: ir.Value) -> onnx.TypeProto:
@@ -156,9 +139,12 @@ def _registry() -> Any:
     return onnx_shape_inference.registry
 
 
-def _by_package(
+def by_package(
     node: ir.Node, data: ShapeData, opsets: dict[str, int], mint: NameMint
 ) -> list[Found] | None:
+    """What onnx-shape-inference knows of the node's outputs; None where it would guess."""
+    if node.op_type in _GUESSED and not node.domain:
+        return None
     function = _registry().get(node.domain, node.op_type, opsets.get(node.domain, 1))
     if function is None:
         return None
@@ -174,8 +160,8 @@ def _by_package(
             value.shape = shape
     found: list[Found] = []
     for value in node.outputs:
-        shape = context.shapes.get(value)
-        found.append((context.types.get(value), None if shape is None else list(shape.dims)))
+        known = context.shapes.get(value)
+        found.append((context.types.get(value), None if known is None else list(known.dims)))
     return found
 
 

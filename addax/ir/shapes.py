@@ -5,6 +5,7 @@ Rules of our own cover the operators that networks consist of, in a few microsec
 None, or gets a name of its own (`_d0`) so that equal sizes can still be seen to be equal.
 """
 
+import logging
 from collections.abc import Sequence
 
 import onnx_ir as ir
@@ -12,11 +13,13 @@ import onnx_ir as ir
 from addax.errors import InvalidGraphError
 from addax.ir import _shape_fallback, _shape_layout, _shape_rules
 from addax.ir._dims import UNKNOWN, Dim, NameMint, is_known, show, words
-from addax.ir._shape_data import ShapeData
+from addax.ir._shape_data import ShapeData, has_reference
 from addax.ir._shape_scopes import SCOPED, Calls, infer_scoped, own_type
 from addax.ir.origin import describe
 
 __all__ = ["ShapeInference", "infer_shapes"]
+
+logger = logging.getLogger(__name__)
 
 _RULES = {**_shape_rules.RULES, **_shape_layout.RULES}
 _FIRST_OPSET = 7  # before it, elementwise operators broadcast by an attribute
@@ -46,6 +49,8 @@ class ShapeInference:
     def __init__(self, model: ir.Model) -> None:
         self.changed = False
         self._functions = model.functions
+        self._inputs = tuple(model.graph.inputs)
+        self._sources: dict[str, tuple[ir.Value, int]] | None = None
         self._opsets = dict(model.opset_imports)
         self._mint = NameMint(lambda: _dimension_names(model))
         self._data = ShapeData()
@@ -62,6 +67,21 @@ class ShapeInference:
         inner._opsets = {**self._opsets, **function.opset_imports}
         inner._set_rules()
         return inner
+
+    def contents(self, value: ir.Value) -> tuple[int | str | None, ...] | None:
+        """The elements of an integer tensor of rank 0 or 1, as `query.shape` gives dimensions."""
+        data = self._data.of(value)
+        return None if data is None else tuple(d if isinstance(d, int) else d.value for d in data)
+
+    def source(self, name: str) -> tuple[ir.Value, int] | None:
+        """The first input of the model with an axis whose size is called `name`, and that axis."""
+        if self._sources is None:
+            self._sources = {}
+            for value in self._inputs:
+                for axis, dim in enumerate(value.shape or ()):
+                    if not isinstance(dim, int) and dim.value is not None:
+                        self._sources.setdefault(dim.value, (value, axis))
+        return self._sources.get(name)
 
     def infer_graph(self, graph: ir.Graph) -> None:
         """Fill in what the nodes of a graph, which is sorted, leave open.
@@ -93,22 +113,32 @@ class ShapeInference:
         if self._functions and key in self._functions:
             function = self._functions[key]
             inner = self._within(function)
-            self._assign_all(node, self._calls.infer(node, function, inner.infer_graph))
+            self._assign_all(node.outputs, self._calls.infer(node, function, inner.infer_graph))
             return
         if not node.domain:
             if node.op_type in SCOPED:
-                self._assign_all(node, infer_scoped(node, self.infer_graph))
+                self._assign_all(node.outputs, infer_scoped(node, self.infer_graph))
                 return
             rule = self._rules.get(node.op_type)
             if rule is not None and self._apply(rule, node):
                 return
-        self._assign_all(node, _shape_fallback.infer(node, self._data, self._opsets, self._mint))
+        self._assign_all(node.outputs, _shape_fallback.by_onnx(node, self._opsets))
+        if not _is_complete(node):
+            self._ask_package(node)
+
+    def _ask_package(self, node: ir.Node) -> None:
+        """Take what onnx-shape-inference adds, where it does not contradict what is declared."""
+        found = _shape_fallback.by_package(node, self._data, self._opsets, self._mint)
+        for value, fact in zip(node.outputs, found or (), strict=False):
+            try:
+                self._assign_all((value,), (fact,))
+            except InvalidGraphError as error:
+                logger.debug("onnx-shape-inference on %s: %s", describe(node), error)
 
     def _apply(self, rule: _shape_rules.Rule, node: ir.Node) -> bool:
         """Whether the rule covers the node; its outputs are then filled in."""
-        for attr in node.attributes.data.values():
-            if attr.is_ref():
-                return False
+        if has_reference(node):
+            return False
         try:
             fact = rule(node, self._data)
         except InvalidGraphError:
@@ -126,10 +156,10 @@ class ShapeInference:
 
     def _assign_all(
         self,
-        node: ir.Node,
+        values: Sequence[ir.Value],
         found: Sequence[tuple[ir.TypeProtocol | None, Sequence[Dim] | None]] | None,
     ) -> None:
-        for value, (kind, shape) in zip(node.outputs, found or (), strict=False):
+        for value, (kind, shape) in zip(values, found or (), strict=False):
             if value.type is None and kind is not None:
                 value.type = own_type(kind)
                 self.changed = True
@@ -194,14 +224,14 @@ class ShapeInference:
             value.type = ir.TensorType(tensor.dtype)
             self.changed = True
         if value.shape is None:
-            value.shape = ir.Shape(tensor.shape)
+            value.shape = ir.Shape(tensor.shape.numpy())
             self.changed = True
         elif value.shape != tensor.shape and not value.is_graph_input():
             self._refine_initializer(value, tensor)
 
     def _refine_initializer(self, value: ir.Value, tensor: ir.TensorProtocol) -> None:
         declared = value.shape
-        actual = tuple(tensor.shape)
+        actual = tensor.shape.numpy()
         fits = declared is not None and len(declared) == len(actual)
         if not fits or any(
             isinstance(d, int) and d != a for d, a in zip(declared or (), actual, strict=True)
