@@ -104,6 +104,10 @@ def _symbol(
         return result.fail(
             f"expected the output of {wanted.node.op_type} at {describe(user)}, found {value.name!r}"
         )
+    if value.index() != wanted.index:
+        return result.fail(
+            f"expected output {wanted.index} of {describe(node)}, found output {value.index()}"
+        )
     if wanted.node.key in seen:
         return seen[wanted.node.key] is node or result.fail(
             f"expected the same {wanted.node.op_type} twice, found {describe(node)}"
