@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Iterable
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
@@ -86,6 +87,24 @@ def scalar(value: ir.Value | None) -> Any:
         number = None if array is None else array.reshape(-1)[0]
     _numbers[value] = (tensor, number)
     return number
+
+
+def is_near(value: ir.Value | None, number: float, beside: ir.Value | None = None) -> bool:
+    """Whether `value` is a constant within two units in the last place of `number`.
+
+    For constants such as 1 / sqrt(2), which exporters round at different places. A constant of
+    rank 1 or more can raise the rank of what it is combined with: it counts only if `beside`,
+    the value that it is combined with, is known to have that rank.
+    """
+    found = scalar(value)
+    if found is None or value is None or not is_float(value):
+        return False
+    size = value.shape.rank() if value.shape is not None else np.ndim(constant(value))
+    if size and (rank(beside) or 0) < size:
+        return False
+    limits = ml_dtypes.finfo(found.dtype)
+    unit = max(2.0 ** np.floor(np.log2(abs(number))), float(limits.smallest_normal))
+    return bool(abs(float(found) - number) <= 2 * unit * float(limits.eps))
 
 
 def const(value: ir.Value | None, what: str = "operand") -> np.ndarray:
