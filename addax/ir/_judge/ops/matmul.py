@@ -17,7 +17,7 @@ def product(a: Array, b: Array) -> Any:
         return product(wide(a), wide(b)).astype(a.dtype)
     if a.dtype.kind in "iu":
         return integer_product(a, b, a.dtype)
-    if a.ndim > 2 and b.ndim == 2:
+    if a.ndim > 2 and b.ndim == 2 and a.size:
         return np.matmul(a.reshape(-1, a.shape[-1]), b).reshape(*a.shape[:-1], b.shape[-1])
     return np.matmul(a, b)
 
