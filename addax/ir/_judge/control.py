@@ -32,10 +32,14 @@ def called(program: Program) -> Callable[..., Any]:
     return call
 
 
-def _body(node: ir.Node, attributes: Mapping[str, ir.Attr], name: str, scope: "Scope") -> Program:
+def _required(node: ir.Node, attributes: Mapping[str, ir.Attr], name: str) -> ir.Attr:
     if name not in attributes:
         raise InvalidGraphError(f"{label(node)}: required attribute {name!r} is missing")
-    return scope.subgraph(attributes[name].as_graph())
+    return attributes[name]
+
+
+def _body(node: ir.Node, attributes: Mapping[str, ir.Attr], name: str, scope: "Scope") -> Program:
+    return scope.subgraph(_required(node, attributes, name).as_graph())
 
 
 def _if(node: ir.Node, attributes: Mapping[str, ir.Attr], scope: "Scope") -> Made:
@@ -79,7 +83,7 @@ def _loop(node: ir.Node, attributes: Mapping[str, ir.Attr], scope: "Scope") -> M
 
 def _scan(node: ir.Node, attributes: Mapping[str, ir.Attr], scope: "Scope") -> Made:
     body = _body(node, attributes, "body", scope)
-    scanned = attributes["num_scan_inputs"].as_int()
+    scanned = _required(node, attributes, "num_scan_inputs").as_int()
     states = len(body.inputs) - scanned
     made = len(body.outputs) - states
     empties = _empties(attributes["body"].as_graph().outputs[states:], scope)

@@ -55,7 +55,7 @@ def meaning(
     if function is not None:
         return Body(function)
     domain = "" if node.domain == "ai.onnx" else node.domain
-    if node.op_type in _RANDOM:
+    if not domain and node.op_type in _RANDOM:
         raise UnsupportedOpError(
             f"{label(node)} is random: its result is not a function of the inputs, so it has no "
             "value to judge by; replace it by a graph input"

@@ -51,14 +51,15 @@ class Step:
         values = [frame[slot] for slot in self.inputs]
         try:
             result = self.call(*values, watch=watch) if self.nested else self.call(*values)
-        except AddaxError:
+        except AddaxError as error:
+            error.add_note(f"inside {label(self.node)}")
             raise
         except Exception as error:
             got = ", ".join(described(value) for value in values[: len(self.node.inputs)])
             raise EvaluationError(
                 f"{label(self.node)} failed on inputs ({got}): {type(error).__name__}: {error}"
             ) from error
-        if type(result) is np.ndarray:
+        if type(result) is np.ndarray and len(self.outputs) == 1:
             frame[self.outputs[0]] = result
         else:
             self._store(result, frame)

@@ -3,7 +3,8 @@
 A kernel's positional parameters are the op's inputs in order (absent ones are `None`), its
 keyword-only parameters the op's attributes; it returns an array, a list (a sequence), `None` (an
 empty optional), or a tuple of these where the op may have several outputs. It never writes to its
-inputs, and may return views of them.
+inputs, and may return views of them. What it raises, the step that called it says again with the
+node's name and its inputs.
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -40,9 +40,9 @@ def _kept(mask: Array, batch: int, queries: int, keys: int) -> Array:
     if mask.ndim == 2:
         return mask[:, None, None] > 0
     places = np.arange(keys)
-    if mask.size == batch:
+    if mask.ndim == 1 and mask.size == batch:
         return (places < mask[:, None])[:, None, None]
-    if mask.size == 2 * batch:
+    if mask.ndim == 1 and mask.size == 2 * batch:
         inside = (places < mask[:batch, None]) & (places >= mask[batch:, None])
         return inside[:, None, None]
     raise ValueError(f"a mask of shape {mask.shape} is unknown for batch {batch}, {keys} keys")
