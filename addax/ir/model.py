@@ -1,41 +1,15 @@
 """Whole models: every graph and function in them, copies, and files."""
 
-from collections.abc import Iterable, Iterator
+import os
 
 import onnx_ir as ir
 
 from addax.ir import collector
 from addax.ir._copying import Copier
+from addax.ir._saving import write_model
+from addax.ir._scopes import scopes
 
-_GRAPH, _GRAPHS = ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS
-
-
-def scopes(model: ir.Model) -> Iterator[ir.Graph | ir.Function]:
-    """Every graph and function of a model, each once: an outer one before what it holds.
-
-    First the main graph and its subgraphs, then each function and its subgraphs, in the order
-    of their nodes and attributes. The nodes of a scope are read when the next one is asked
-    for, so a caller may change the scope that it holds.
-    """
-    yield from _within(model.graph)
-    for function in tuple(model.functions.values()):
-        yield from _within(function)
-
-
-def _within(scope: ir.Graph | ir.Function) -> Iterator[ir.Graph | ir.Function]:
-    yield scope
-    for node in scope:
-        for graph in _bodies(node):
-            yield from _within(graph)
-
-
-def _bodies(node: ir.Node) -> Iterable[ir.Graph]:
-    """The graphs among a node's attributes."""
-    for attr in node.attributes.values():
-        if attr.type == _GRAPH and not attr.is_ref():
-            yield attr.value
-        elif attr.type == _GRAPHS and not attr.is_ref():
-            yield from attr.value
+__all__ = ["clone", "save", "scopes"]
 
 
 def clone(model: ir.Model) -> ir.Model:
@@ -46,3 +20,25 @@ def clone(model: ir.Model) -> ir.Model:
     """
     with collector.paused():
         return Copier().model(model)
+
+
+def save(
+    model: ir.Model, path: str | os.PathLike[str], *, external_data: bool | None = None
+) -> None:
+    """Write a model to an ONNX file, which is there whole or not at all.
+
+    The weights go from where they are to the file in pieces, so mapped ones need no memory.
+    The bytes depend on nothing but the model. Saving over the file that the weights are mapped
+    from is safe: they keep reading what was there.
+
+    Args:
+        model: Stays as it is.
+        path: Where; both files are written under another name in its folder and renamed.
+        external_data: Weights in a second file, named like the first with `.data` appended;
+            None does so for more than 1.5 GB of weights, since one file can hold 2 GiB.
+
+    Raises:
+        ModelFileError: If a file cannot be written, or the weights do not fit into one file.
+    """
+    with collector.paused():
+        write_model(model, os.fspath(path), external_data)

@@ -1,0 +1,35 @@
+"""Every graph and function that a model is made of."""
+
+from collections.abc import Iterable, Iterator
+
+import onnx_ir as ir
+
+_GRAPH, _GRAPHS = ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS
+
+
+def scopes(model: ir.Model) -> Iterator[ir.Graph | ir.Function]:
+    """Every graph and function of a model, each once: an outer one before what it holds.
+
+    First the main graph and its subgraphs, then each function and its subgraphs, in the order
+    of their nodes and attributes. The nodes of a scope are read when the next one is asked
+    for, so a caller may change the scope that it holds.
+    """
+    yield from _within(model.graph)
+    for function in tuple(model.functions.values()):
+        yield from _within(function)
+
+
+def _within(scope: ir.Graph | ir.Function) -> Iterator[ir.Graph | ir.Function]:
+    yield scope
+    for node in scope:
+        for graph in _bodies(node):
+            yield from _within(graph)
+
+
+def _bodies(node: ir.Node) -> Iterable[ir.Graph]:
+    """The graphs among a node's attributes."""
+    for attr in node.attributes.values():
+        if attr.type == _GRAPH and not attr.is_ref():
+            yield attr.value
+        elif attr.type == _GRAPHS and not attr.is_ref():
+            yield from attr.value
