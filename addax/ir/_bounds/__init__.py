@@ -1,0 +1,1 @@
+"""First-order forward error analysis; `addax.ir.tolerance` is the door."""
