@@ -33,7 +33,8 @@ class Replacement:
     """A prepared rewrite: new values for a root node's outputs, and what makes them.
 
     `constants` maps each new constant to the name it would like, `folded` each one that was
-    computed to its derivation (oldest first), `exact` to its unrounded array.
+    computed to its derivation (oldest first), `exact` to its unrounded array. `bodies` are
+    subgraphs of the root whose nodes move to the root's own graph.
     """
 
     root: ir.Node
@@ -43,6 +44,7 @@ class Replacement:
     constants: dict[ir.Value, str] = field(default_factory=dict)
     folded: dict[ir.Value, Derivation] = field(default_factory=dict)
     exact: dict[ir.Value, np.ndarray] = field(default_factory=dict)
+    bodies: list[ir.Graph] = field(default_factory=list)
 
 
 class Builder:
@@ -147,6 +149,11 @@ class Builder:
         if tensor is None:
             decline("operand is not constant", value)
         return np.asarray(tensor.numpy())
+
+    def inline(self, body: ir.Graph) -> tuple[ir.Value, ...]:
+        """The outputs of a subgraph of the root, whose nodes are to move to the root's graph."""
+        self._replacement.bodies.append(body)
+        return tuple(body.outputs)
 
     def contents(self, value: ir.Value) -> tuple[int | str | None, ...] | None:
         """The elements of an integer tensor of rank 0 or 1: numbers, names of sizes, or None.

@@ -1,5 +1,6 @@
 """The only code that changes a graph: commit a replacement, erase what died, keep names unique."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -21,7 +22,10 @@ class Rewriter:
         self.model = model
         self.opset = model.opset_imports.get("", 1)
         self._shapes = ShapeInference(model)
-        self._names = set(_names(model))
+        values, nodes = Counter(_value_names(model)), Counter(_node_names(model))
+        self._names = {*values, *nodes}
+        # Scopes that do not see each other may share names.
+        self._repeated = {n for counts in (values, nodes) for n, k in counts.items() if k > 1}
         self._suffix: dict[str, int] = {}
         self._function_graphs = {id(function.graph) for function in model.functions.values()}
         self._dead: dict[ir.Graph, dict[ir.Node, None]] = {}
@@ -63,6 +67,7 @@ class Rewriter:
         The root itself stays, unused, until `erase` takes it.
         """
         root, graph = replacement.root, _graph_of(replacement.root)
+        moved = [n for body in replacement.bodies for n in self._unpack(body, root, rule)]
         arrivals = self._arrivals(replacement, graph)
         successors = {
             new: old
@@ -73,7 +78,28 @@ class Rewriter:
             self._adopt(node, root, rule, successors)
         for old, new in zip(root.outputs, replacement.outputs, strict=False):
             arrivals += self._substitute(old, new, rule)
-        return arrivals
+        return moved + arrivals
+
+    def _unpack(self, body: ir.Graph, root: ir.Node, rule: str) -> list[ir.Node]:
+        """Move the nodes and constants of a subgraph of the root to a place before it."""
+        graph = _graph_of(root)
+        body.outputs.clear()
+        constants = list(body.initializers.values())
+        body.initializers.clear()
+        nodes = list(body)
+        body.remove(nodes)
+        for item in [*constants, *nodes, *(v for node in nodes for v in node.outputs)]:
+            if item.name in self._repeated:
+                item.name = self.fresh_name(item.name)
+        if id(graph) in self._function_graphs:
+            nodes = [_constant_node(value) for value in constants] + nodes
+        else:
+            for value in constants:
+                graph.register_initializer(value)
+        for node in nodes:
+            origin.inherit(node, (node,), rule)
+        graph.insert_before(root, nodes)
+        return nodes
 
     def _adopt(
         self, node: ir.Node, root: ir.Node, rule: str, successors: dict[ir.Value, ir.Value]
@@ -134,6 +160,10 @@ class Rewriter:
             old.name, new.name = None, old.name
         old.replace_all_uses_with(new, replace_graph_outputs=True)
         return made
+
+    def share(self, old: ir.Value, new: ir.Value) -> None:
+        """Let every reader of the initializer `old` read the equal value `new`."""
+        old.replace_all_uses_with(new)
 
     def erase(self, node: ir.Node) -> list[ir.Node]:
         """Remove a node that nobody reads; returns the producers that it may have left unread."""
@@ -196,7 +226,8 @@ class Rewriter:
         for graph, nodes in self._dead.items():
             graph.remove(nodes)
             for node in nodes:
-                self._names.difference_update(v.name for v in node.outputs if v.name)
+                gone = {v.name for v in node.outputs if v.name}
+                self._names -= gone - self._repeated
         self._dead.clear()
 
     def is_erased(self, node: ir.Node) -> bool:
@@ -290,11 +321,14 @@ def _graph_of(node: ir.Node) -> ir.Graph:
     return node.graph
 
 
-def _names(model: ir.Model) -> Iterator[str]:
+def _value_names(model: ir.Model) -> Iterator[str]:
     for scope in scopes(model):
         values = [*scope.inputs, *getattr(scope, "initializers", {}).values()]
         for node in scope:
             values += node.outputs
-            if node.name:
-                yield node.name
-        yield from (v.name for v in values if v.name)
+        yield from {v.name for v in values if v.name}
+
+
+def _node_names(model: ir.Model) -> Iterator[str]:
+    for scope in scopes(model):
+        yield from {node.name for node in scope if node.name}

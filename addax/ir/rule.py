@@ -84,6 +84,9 @@ class Op(Protocol):
     def exact(self, value: ir.Value) -> np.ndarray:
         """The float64 array of a constant that this build function has computed or was given."""
 
+    def inline(self, body: ir.Graph) -> tuple[ir.Value, ...]:
+        """The outputs of a subgraph of the root, whose nodes are to move to the root's graph."""
+
     def contents(self, value: ir.Value) -> tuple[int | str | None, ...] | None:
         """The elements of an integer tensor of rank 0 or 1: numbers, names of sizes, or None."""
 

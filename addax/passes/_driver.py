@@ -13,11 +13,11 @@ import onnx_ir as ir
 
 from addax.errors import ConvergenceError
 from addax.ir.dialect import DOMAIN
-from addax.ir.match import Matcher, RuleSet
+from addax.ir.match import Matcher, RuleSet, compile_rule
 from addax.ir.model import scopes
 from addax.ir.origin import describe
 from addax.ir.rewriter import Rewriter, is_read
-from addax.ir.rule import Decline
+from addax.ir.rule import Decline, Rule
 from addax.passes._instrument import Instrument, Rewrite
 from addax.passes._statistics import Statistics
 
@@ -81,12 +81,38 @@ class Driver:
             fresh: The rules that have not had their fixed point on this model yet, if only some
                 have not: nodes that nothing has changed since are offered to these alone.
         """
-        before = self._limits.spent
         start = _all_nodes(self._rewriter.model)
         for node in reversed(start):
             self._push(node)
-        waiting, stack, rules = self._waiting, self._stack, self._rules
         self._settled = set(start) if fresh is not None else set()
+        return self._work(fresh)
+
+    def resume(self) -> int:
+        """Rewrite on from what `rewrite` and `share` woke; returns the number of rewrites."""
+        return self._work(None)
+
+    def rewrite(self, rule: Rule, node: ir.Node, *arguments: object) -> bool:
+        """Apply a rule at a node that a whole-graph pass chose; whether the graph changed."""
+        (matcher,) = compile_rule(rule)
+        return not self._limits.is_out_of_fuel and self._apply(matcher, node, arguments)
+
+    def share(self, rule: Rule, old: ir.Value, new: ir.Value) -> bool:
+        """Let every reader of the initializer `old` read `new`; whether the graph changed."""
+        readers = old.consumers()
+        if self._limits.is_out_of_fuel or not readers:
+            return False
+        self._wake_readers(old)
+        self._limits.spend(rule.name, readers[0])
+        entry = self._statistics.of(rule)
+        entry.tried += 1
+        entry.applied += 1
+        self._rewriter.share(old, new)
+        return True
+
+    def _work(self, fresh: RuleSet | None) -> int:
+        """Offer the waiting nodes to the rules until none is waiting."""
+        before = self._limits.spent
+        waiting, stack, rules = self._waiting, self._stack, self._rules
         while stack:
             node = stack.pop()
             waiting.discard(node)
@@ -132,21 +158,14 @@ class Driver:
             entry.seconds += time.perf_counter() - began
         self._limits.spend(rule.name, node)
         entry.applied += 1
-        outputs = list(node.outputs)
-        arrivals = self._rewriter.commit(replacement, rule.name)
-        self._wake(outputs, list(replacement.outputs), arrivals)
+        # Now, since afterwards the new values may have many readers that nothing happened to.
+        for value in node.outputs:
+            self._wake_readers(value)
+        for arrival in reversed(self._rewriter.commit(replacement, rule.name)):
+            self._push(arrival)
         if not is_read(node):
             self._erase(node)
         return True
-
-    def _wake(
-        self, old: list[ir.Value], new: list[ir.Value], arrivals: list[ir.Node]
-    ) -> None:
-        """Wake the new nodes and every root whose pattern can reach down to them."""
-        for value in [*new, *old]:
-            self._wake_readers(value)
-        for node in reversed(arrivals):
-            self._push(node)
 
     def _wake_readers(self, value: ir.Value) -> None:
         """Wake the readers of `value`, and theirs, as far as some pattern can span."""

@@ -130,11 +130,12 @@ def make_options(family: Family, given: dict[str, Any]) -> Any:
 class Context:
     """What a whole-graph `run` gets beside the model.
 
-    `rewriter` is the only door to changing the graph; `options` the family's own; `facts`
-    plain data that the caller collected (calibration statistics, cost tables).
+    `driver` is the only door to changing the graph, so that every change is counted, announced
+    and charged, and wakes the local rules; `options` are the family's own; `facts` plain data
+    that the caller collected (calibration statistics, cost tables).
     """
 
-    rewriter: Any
+    driver: Any
     options: Any
     statistics: Any
     limits: Any

@@ -183,14 +183,14 @@ class _Stage:
         while changed and not self.limits.is_out_of_fuel:
             changed = False
             for step in steps:
-                if step.family.run is not None and self._run_whole(step):
+                if step.family.run is not None and self._run_whole(step, driver):
                     changed = True
-                    self._watched(f"{name}-rules", lambda: driver.run() > 0)
+                    self._watched(f"{name}-rules", lambda: driver.resume() > 0)
 
-    def _run_whole(self, step: Step) -> bool:
+    def _run_whole(self, step: Step, driver: Driver) -> bool:
         run = step.family.run
         context = Context(
-            self.rewriter,
+            driver,
             make_options(step.family, dict(step.options)),
             self.statistics,
             self.limits,
