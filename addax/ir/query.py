@@ -8,7 +8,6 @@ import weakref
 from collections.abc import Iterable
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
@@ -96,15 +95,14 @@ def is_near(value: ir.Value | None, number: float, beside: ir.Value | None = Non
     rank 1 or more can raise the rank of what it is combined with: it counts only if `beside`,
     the value that it is combined with, is known to have that rank.
     """
-    found = scalar(value)
-    if found is None or value is None or not is_float(value):
+    found, tensor = scalar(value), constant_tensor(value)
+    if found is None or tensor is None or not tensor.dtype.is_floating_point():
         return False
-    size = value.shape.rank() if value.shape is not None else np.ndim(constant(value))
+    size = tensor.shape.rank()
     if size and (rank(beside) or 0) < size:
         return False
-    limits = ml_dtypes.finfo(found.dtype)
-    unit = max(2.0 ** np.floor(np.log2(abs(number))), float(limits.smallest_normal))
-    return bool(abs(float(found) - number) <= 2 * unit * float(limits.eps))
+    scale = max(2.0 ** np.floor(np.log2(abs(number))), float(tensor.dtype.tiny))
+    return bool(abs(float(found) - number) <= 2 * scale * float(tensor.dtype.eps))
 
 
 def const(value: ir.Value | None, what: str = "operand") -> np.ndarray:
