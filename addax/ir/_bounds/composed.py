@@ -77,8 +77,10 @@ def _softmax(x: Bounded, axis: int, *, logarithm: bool = False) -> Bounded:
             1 + low.magnitude + np.abs(np.where(np.isfinite(logs), logs, 0)), x.dtype, terms
         )
         return Bounded(logs, settled(error), x.dtype)
-    error = value * np.expm1(np.minimum(relative, 700)) + rounding(value, x.dtype, terms)
-    return Bounded(value, settled(np.minimum(error, 1)), x.dtype)
+    moved = np.where(relative < 1, value * np.expm1(np.minimum(relative, 1)), 1)
+    error = np.minimum(moved + rounding(value, x.dtype, terms), 1)
+    # Beyond the format there is no softmax: an infinite exponent may be infinity less infinity.
+    return Bounded(value, settled(np.where(np.isfinite(relative), error, np.inf)), x.dtype)
 
 
 @RULES.op("Softmax", "LogSoftmax")
@@ -103,6 +105,7 @@ def _normalized(x: Bounded, axes: tuple[int, ...], epsilon: float, *, centred: b
     y = number.divide(c, scale)
     # |c| <= sqrt(n) scale whatever the rounding: the quotient's bound never need exceed that.
     limit = 2 * np.sqrt(np.prod([x.value.shape[a] for a in axes], dtype=np.float64)) + 1
+    limit = np.where(np.isfinite(c.errors) & np.isfinite(variance.errors), limit, np.inf)
     return Bounded(y.value, np.minimum(y.errors, limit), x.dtype)
 
 

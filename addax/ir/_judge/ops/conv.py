@@ -132,7 +132,7 @@ def conv_transpose(
     n, c = x.shape[:2]
     columns = np.matmul(
         wide(w).reshape(group, c // group, -1).swapaxes(1, 2),
-        wide(x).reshape(n, group, c // group, -1),
+        wide(x).reshape(n, group, c // group, prod(x.shape[2:])),
     ).reshape(n, group * w.shape[1], *kernel, *x.shape[2:])
     y = np.zeros((n, group * w.shape[1], *full), dtype=columns.dtype)
     for tap in cartesian(*map(range, kernel)):
