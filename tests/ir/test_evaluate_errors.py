@@ -150,7 +150,7 @@ def test_training_dropout_that_only_its_input_tells():
     m = model("g (float[N,3] x, float r, bool t) => (float[N,3] y) { [drop] y = Dropout(x, r, t) }")
     feeds = {"x": X, "r": np.array(0.25, np.float32), "t": np.array(False)}
     assert np.array_equal(X, evaluate(m, feeds)["y"])
-    with pytest.raises(UnsupportedOpError, match="ratio 0.25 is random: its result") as caught:
+    with pytest.raises(UnsupportedOpError, match=r"ratio 0\.25 is random: its result") as caught:
         evaluate(m, {**feeds, "t": np.array(True)})
     assert caught.value.__notes__ == ["inside Dropout node 'drop'"]
 

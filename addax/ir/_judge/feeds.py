@@ -87,7 +87,7 @@ def _check_shape(value: ir.Value, fed: Any, sizes: dict[str, tuple[int, str]]) -
         )
     for axis, (wanted, size) in enumerate(zip(value.shape, fed.shape, strict=True)):
         if isinstance(wanted, int):
-            if size != wanted:
+            if size != wanted and wanted >= 0:  # some exporters write -1 for an unknown one
                 raise InputError(
                     f"input {_wanted(value)} got {described(fed)}: axis {axis} must be {wanted}"
                 )

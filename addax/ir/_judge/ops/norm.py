@@ -52,7 +52,7 @@ def layer_normalization(
     y = y * wide(scale)
     if bias is not None:
         y += wide(bias)
-    y = y.astype(x.dtype, copy=False)
+    y = y.astype(scale.dtype, copy=False)  # the type of X too in ONNX, not in ONNX Runtime's own
     return (y, average, inverse)[: max(site.outputs, 1)]
 
 
@@ -75,7 +75,7 @@ def rms_normalization(
     """RMSNormalization: scale x / sqrt(mean(x**2) + epsilon) over dimensions from `axis` on."""
     del stash_type
     y, inverse = rms_normalized(wide(x), last_axes(x, axis), epsilon)
-    y = (y * wide(scale)).astype(x.dtype, copy=False)
+    y = (y * wide(scale)).astype(scale.dtype, copy=False)
     return (y, inverse)[: max(site.outputs, 1)]
 
 
