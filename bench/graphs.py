@@ -1,9 +1,10 @@
-"""Synthetic graphs for the driver's benches: sizes and redexes as wanted, weights as small as may be.
+"""Synthetic graphs for the driver's benches: sizes and redexes as wanted, weights small.
 
 Each function returns an ONNX model without value_info, as a careless exporter would write it.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,9 @@ class Graph:
     def add(self, op_type: str, *inputs: str, **attributes: Any) -> str:
         """Append a node with one output."""
         name = f"v{len(self.nodes)}"
-        self.nodes.append(helper.make_node(op_type, inputs, [name], f"n{len(self.nodes)}", **attributes))
+        self.nodes.append(
+            helper.make_node(op_type, inputs, [name], f"n{len(self.nodes)}", **attributes)
+        )
         return name
 
     def constant(self, array: np.ndarray) -> str:
@@ -56,7 +59,10 @@ class Graph:
         return self.add("Constant", value=numpy_helper.from_array(array))
 
     def model(
-        self, inputs: dict[str, Sequence[int | str]], outputs: Sequence[str], kind: int = TensorProto.FLOAT
+        self,
+        inputs: dict[str, Sequence[int | str]],
+        outputs: Sequence[str],
+        kind: int = TensorProto.FLOAT,
     ) -> onnx.ModelProto:
         """The finished model."""
         graph = helper.make_graph(
@@ -66,11 +72,13 @@ class Graph:
             [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
             self.weights,
         )
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=10)
+        return helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=10
+        )
 
 
 def onion(nodes: int) -> onnx.ModelProto:
-    """Negations and transposes nested so that only the innermost pair can go: `nodes` become one."""
+    """Nested negations and transposes of which only the innermost pair can go: all become one."""
     g = Graph()
     value = "x"
     half = nodes // 2
@@ -80,32 +88,32 @@ def onion(nodes: int) -> onnx.ModelProto:
 
 
 def mixed(nodes: int, seed: int = 0) -> onnx.ModelProto:
-    """Chains with a redex in every second place: identities, constants, casts, movement, affine."""
+    """Chains with a redex in every second place: identities, constants, movement, affine maps."""
     g = Graph(seed)
     w, b = g.weight(16, 16), g.weight(16)
-    value, kept = "x", ["x"]
+    kept = ["x"]
+
+    def back_and_forth(v: str) -> str:
+        return g.add("Reshape", g.add("Reshape", v, g.ints([2, 2, 16])), g.ints([4, 16]))
+
+    def join(v: str) -> str:
+        kept.append(g.add("Tanh", g.add("Add", v, kept[-int(g.rng.integers(len(kept[-8:]))) - 1])))
+        return kept[-1]
+
+    steps = [
+        lambda v: g.add("Identity", v),
+        lambda v: g.add("Mul", v, g.number(1.0)),
+        lambda v: g.add("Add", g.add("MatMul", v, w), b),
+        lambda v: g.add("Relu", v),
+        lambda v: g.add("Transpose", g.add("Transpose", v, perm=[1, 0]), perm=[1, 0]),
+        back_and_forth,
+        lambda v: g.add("Add", v, g.add("Add", g.number(0.25), g.number(0.5))),
+        lambda v: g.add("Cast", v, to=TensorProto.FLOAT),
+        join,
+    ]
+    value = "x"
     while len(g.nodes) < nodes:
-        match int(g.rng.integers(9)):
-            case 0:
-                value = g.add("Identity", value)
-            case 1:
-                value = g.add("Mul", value, g.number(1.0))
-            case 2:
-                value = g.add("Add", g.add("MatMul", value, w), b)
-            case 3:
-                value = g.add("Relu", value)
-            case 4:
-                value = g.add("Transpose", g.add("Transpose", value, perm=[1, 0]), perm=[1, 0])
-            case 5:
-                value = g.add("Reshape", g.add("Reshape", value, g.ints([2, 2, 16])), g.ints([4, 16]))
-            case 6:
-                value = g.add("Add", value, g.add("Add", g.number(0.25), g.number(0.5)))
-            case 7:
-                value = g.add("Cast", value, to=TensorProto.FLOAT)
-            case 8:
-                value = g.add("Tanh", g.add("Add", value, kept[int(g.rng.integers(len(kept)))]))
-                kept.append(value)
-                kept = kept[-8:]
+        value = steps[int(g.rng.integers(len(steps)))](value)
     return g.model({"x": [4, 16]}, [value])
 
 
@@ -157,9 +165,7 @@ def llama(layers: int = 32, width: int = 64, heads: int = 4, hidden: int = 128) 
     return g.model({"ids": ["batch", "length"]}, [logits], TensorProto.INT64)
 
 
-def _attention(
-    g: Graph, x: str, heads: int, each: int, width: int, cos: str, sin: str
-) -> str:
+def _attention(g: Graph, x: str, heads: int, each: int, width: int, cos: str, sin: str) -> str:
     y = _rms_norm(g, x, width)
     q, k, v = (_heads(g, g.add("MatMul", y, g.weight(width, width)), heads, each) for _ in range(3))
     q, k = _rotate(g, q, cos, sin, each), _rotate(g, k, cos, sin, each)
@@ -170,3 +176,31 @@ def _attention(
     shape = g.add("Concat", _shape_of(g, x, 0), _shape_of(g, x, 1), g.ints([width]), axis=0)
     flat = g.add("Reshape", mixed_values, shape)
     return g.add("Add", x, g.add("MatMul", flat, g.weight(width, width)))
+
+
+def write_large(path: Path, gigabytes: float, *, matrices: int = 24) -> int:
+    """Write a chain of matrix products whose weights lie in a file; returns their bytes.
+
+    The weights are a sparse file of zeros but for the diagonal: as long as real ones, and quick.
+    """
+    side = int((gigabytes * 1e9 / matrices / 4) ** 0.5) // 8 * 8
+    each = side * side * 4
+    data = path.name + ".data"
+    with open(path.with_name(data), "wb") as file:
+        file.truncate(each * matrices)
+        diagonal = np.eye(8, side, dtype=np.float32).tobytes()
+        for i in range(matrices):
+            file.seek(each * i)
+            file.write(diagonal)
+    g, value = Graph(), "x"
+    for i in range(matrices):
+        tensor = onnx.TensorProto(
+            name=f"w{i}", dims=[side, side], data_type=TensorProto.FLOAT,
+            data_location=TensorProto.EXTERNAL,
+        )  # fmt: skip
+        for key, item in (("location", data), ("offset", each * i), ("length", each)):
+            tensor.external_data.add(key=key, value=str(item))
+        g.weights.append(tensor)
+        value = g.add("Relu", g.add("Identity", g.add("MatMul", value, tensor.name)))
+    onnx.save(g.model({"x": ["batch", side]}, [value]), path)
+    return each * matrices

@@ -205,7 +205,9 @@ def test_arguments_come_in_the_order_of_the_build_function():
     made = rule("test/order", match=lambda op, x, w: op.MatMul(x, w), exact=Exact.BITWISE)(
         lambda op, w, x: w
     )
-    root = list(read("(float[2,2] x, float[2,2] w) => (float[2,2] y) { y = MatMul(x, w) }").graph)[0]
+    root = list(read("(float[2,2] x, float[2,2] w) => (float[2,2] y) { y = MatMul(x, w) }").graph)[
+        0
+    ]
     (matcher,) = compile_rule(made)
     assert ["w", "x"] == [value.name for value in matcher.find(root)]
 

@@ -60,7 +60,10 @@ def test_an_input_as_an_output_gets_an_identity():
     model = read("(float[2] x) => (float[2] y) { y = Neg(x) }")
     rewrite(model, "Neg", lambda op, x: x)
     assert ["Identity"] == types(model)
-    assert (["x"], ["y"]) == ([v.name for v in model.graph.inputs], [v.name for v in model.graph.outputs])
+    assert (["x"], ["y"]) == (
+        [v.name for v in model.graph.inputs],
+        [v.name for v in model.graph.outputs],
+    )
 
 
 def test_one_value_is_never_made_two_outputs():
@@ -159,14 +162,18 @@ def test_overflow_in_the_element_type_is_declined():
 
 
 def test_constants_in_functions_are_nodes():
-    model = ir.from_proto(onnx.parser.parse_model("""
+    model = ir.from_proto(
+        onnx.parser.parse_model("""
         <ir_version: 10, opset_import: ["": 20, "d": 1]>
         g (float[2] x) => (float[2] y) { y = d.f(x) }
-        <domain: "d", opset_import: ["": 20]> f (a) => (b) { b = Neg(a) }"""))
+        <domain: "d", opset_import: ["": 20]> f (a) => (b) { b = Neg(a) }""")
+    )
     function = next(iter(model.functions.values()))
     rewriter = Rewriter(model)
     root = function[0]
-    made = rewriter.prepare(root, lambda op, a: op.Mul(a, op.initializer(np.float32([2, 2]))), (root.inputs[0],))
+    made = rewriter.prepare(
+        root, lambda op, a: op.Mul(a, op.initializer(np.float32([2, 2]))), (root.inputs[0],)
+    )
     rewriter.commit(made, "test/rule")
     rewriter.erase(root)
     rewriter.flush()
@@ -176,11 +183,15 @@ def test_constants_in_functions_are_nodes():
 
 
 def test_constant_nodes_are_lifted_and_unread_constants_pruned():
-    model = read("(float[2] x) => (float[2] y) { c = Constant <value_floats=[1.0, 2.0]> () y = Add(x, c) }")
+    model = read(
+        "(float[2] x) => (float[2] y) { c = Constant <value_floats=[1.0, 2.0]> () y = Add(x, c) }"
+    )
     rewriter = Rewriter(model)
     assert 1 == rewriter.lift_constants()
     assert (["Add"], ["c"]) == (types(model), list(model.graph.initializers))
-    np.testing.assert_array_equal(np.float32([1, 2]), evaluate(model, {"x": np.zeros(2, np.float32)})["y"])
+    np.testing.assert_array_equal(
+        np.float32([1, 2]), evaluate(model, {"x": np.zeros(2, np.float32)})["y"]
+    )
     rewrite(model, "Add", lambda op, x, c: op.Neg(x)).prune()
     assert [] == list(model.graph.initializers)
 
