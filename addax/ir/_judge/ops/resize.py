@@ -138,7 +138,7 @@ def _coordinates(size: int, out: int, factor: float, region: Any, mode: str) -> 
                 return place * 0 + (end + start) * (size - 1) / 2
             return start * (size - 1) + place * (end - start) * (size - 1) / (length - 1)
         case "pytorch_half_pixel" if length == 1:
-            return place * 0 - 0.5
+            return place * 0
         case "half_pixel_symmetric":
             return size / 2 * (1 - out / length) + (place + 0.5) / factor - 0.5
         case "half_pixel" | "pytorch_half_pixel" | "tf_half_pixel_for_nn":
