@@ -1,0 +1,1 @@
+"""Benches: `python -m bench.NAME [--quick]` prints tables and, last, one line of JSON."""
