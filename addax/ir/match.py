@@ -180,6 +180,7 @@ class _Compiler:
         filename = f"<matcher {next(self._sources)} of {self.name}>"
         linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
         scope: dict[str, Any] = {
+            "inf": np.inf,  # how repr writes the number
             "is_number": is_number,
             "is_array": is_array,
             "attribute": attribute,
