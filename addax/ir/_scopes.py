@@ -7,6 +7,11 @@ import onnx_ir as ir
 _GRAPH, _GRAPHS = ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS
 
 
+def roots(model: ir.Model) -> list[ir.Graph | ir.Function]:
+    """What stands on its own and imports operator sets: the main graph and each function."""
+    return [model.graph, *model.functions.values()]
+
+
 def scopes(model: ir.Model) -> Iterator[ir.Graph | ir.Function]:
     """Every graph and function of a model, each once: an outer one before what it holds.
 
@@ -14,9 +19,8 @@ def scopes(model: ir.Model) -> Iterator[ir.Graph | ir.Function]:
     of their nodes and attributes. The nodes of a scope are read when the next one is asked
     for, so a caller may change the scope that it holds.
     """
-    yield from _within(model.graph)
-    for function in tuple(model.functions.values()):
-        yield from _within(function)
+    for root in roots(model):
+        yield from _within(root)
 
 
 def _within(scope: ir.Graph | ir.Function) -> Iterator[ir.Graph | ir.Function]:
