@@ -281,22 +281,17 @@ def _average_pool(node: ir.Node, since: int, names: Names) -> Iterator[None]:
     yield
 
 
-_REDUCTIONS = ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare")
+def _layer_normalization(node: ir.Node, since: int, names: Names) -> Iterator[None]:
+    """ONNX Runtime had it in the standard domain before the standard, for more mixes of types."""
+    types = {value.dtype for value in node.inputs if value is not None}
+    if None in types or len(types) > 1:
+        raise Unchanged(f"LayerNormalization {node.name!r} has operands of several types")
+    yield
 
-_BINARY = (
-    "Add",
-    "And",
-    "Div",
-    "Equal",
-    "Gemm",
-    "Greater",
-    "Less",
-    "Mul",
-    "Or",
-    "Pow",
-    "Sub",
-    "Xor",
-)
+
+_REDUCED = ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare")
+_ARITHMETIC = ("Add", "Div", "Gemm", "Mul", "Pow", "Sub")
+_LOGICAL = ("And", "Equal", "Greater", "Less", "Or", "Xor")
 
 ADAPTERS: dict[str, Adapter] = {
     "AveragePool": _average_pool,
@@ -306,6 +301,7 @@ ADAPTERS: dict[str, Adapter] = {
     "Dropout": _dropout,
     "GridSample": _grid_sample,
     "Hardmax": _softmax,
+    "LayerNormalization": _layer_normalization,
     "LogSoftmax": _softmax,
     "Pad": _pad,
     "Resize": _resize,
@@ -318,6 +314,6 @@ ADAPTERS: dict[str, Adapter] = {
     "TopK": _top_k,
     "Unsqueeze": _axes,
     "Upsample": _upsample,
-    **dict.fromkeys(_BINARY, _broadcast),
-    **{f"Reduce{kind}": _axes for kind in _REDUCTIONS},
+    **dict.fromkeys(_ARITHMETIC + _LOGICAL, _broadcast),
+    **{f"Reduce{kind}": _axes for kind in _REDUCED},
 }

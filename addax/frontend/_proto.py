@@ -149,7 +149,7 @@ def without_repeated_constants(proto: onnx.ModelProto) -> onnx.ModelProto:
     Some exporters define a constant again after its uses. ONNX Runtime takes the last one.
     """
     last = {n.output[0]: n for n in proto.graph.node if n.op_type == "Constant" and n.output}
-    copied, seen = onnx.ModelProto(), set()
+    copied, seen, repeated = onnx.ModelProto(), set(), []
     copied.CopyFrom(proto)
     copied.graph.ClearField("node")
     for node in proto.graph.node:
@@ -159,5 +159,6 @@ def without_repeated_constants(proto: onnx.ModelProto) -> onnx.ModelProto:
             copied.graph.node.add().CopyFrom(chosen)
             seen.add(name)
         else:
-            logger.warning("constant %r is given twice; the last one counts", name)
+            repeated.append(name)
+    logger.warning("constants %s are given twice; the last one counts", repeated)
     return copied

@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+from collections import Counter
 from typing import TypeAlias
 
 import onnx
@@ -117,9 +118,8 @@ def _nowhere(tensor: ir.ExternalTensor) -> MappedTensor:
 
 def _fix_inputs(model: ir.Model) -> None:
     """Make initializers of old IR versions constant: there, each had to be an input as well."""
-    names = [value.name for value in model.graph.inputs]
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
+    names = Counter(value.name for value in model.graph.inputs)
+    if twice := [name for name, count in names.items() if count > 1]:
         raise InvalidGraphError(f"graph input {twice[0]!r} is declared twice: rename one of them")
     if model.ir_version >= _OVERRIDABLE:
         return
