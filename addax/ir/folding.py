@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from addax.errors import UnsupportedOpError
 from addax.ir._judge.arrays import Array, settled
 from addax.ir._judge.meaning import Body, meaning
 from addax.ir._judge.table import Site
@@ -47,11 +48,18 @@ def compute(
     ]
     node = ir.Node("", op_type, (), attrs, num_outputs=outputs)
     site = Site(outputs, opset, {"": opset}, np.dtype(np.float64))
-    call = meaning(node, node.attributes, site, {})
+    try:
+        call = meaning(node, node.attributes, site, {})
+    except UnsupportedOpError:
+        decline(f"{op_type} has no known meaning on constants")
     if isinstance(call, Body):
         decline(f"{op_type} has no direct meaning on constants")
-    with np.errstate(all="ignore"):  # overflow and NaN are judged by `round_to` and the guards
-        made = call(*arrays)
+    try:
+        with np.errstate(all="ignore"):  # overflow and NaN are judged by `round_to` and the guards
+            made = call(*arrays)
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        # Dead code may divide by zero: it is the runtime's business whether it ever runs.
+        decline(f"{op_type} fails on its constants: {error}")
     results = [settled(r) for r in (made if isinstance(made, tuple) else (made,))][:outputs]
     floating = _floating_type(attributes, dtypes)
     return [
@@ -70,12 +78,12 @@ def _floating_type(
     return next(known, ir.DataType.FLOAT)
 
 
-def round_to(array: Array, dtype: ir.DataType) -> ir.Tensor:
+def round_to(array: Array, dtype: ir.DataType) -> ir.Tensor[Any]:
     """The tensor nearest to `array` in `dtype`; declines where a finite value would overflow."""
     if array.dtype == dtype.numpy():
         return ir.Tensor(array, dtype=dtype)
     with np.errstate(over="ignore"):
-        rounded = array.astype(dtype.numpy())
+        rounded = array.astype(dtype.numpy(), order="C")
     if not np.array_equal(np.isfinite(rounded.astype(np.float64)), np.isfinite(array)):
         decline(f"a folded constant overflows {dtype}")
-    return ir.Tensor(np.ascontiguousarray(rounded), dtype=dtype)
+    return ir.Tensor(rounded, dtype=dtype)

@@ -19,7 +19,7 @@ import numpy as np
 import onnx_ir as ir
 
 from addax.ir._bounds.analysis import Analysis
-from addax.ir._judge.arrays import REAL, Array
+from addax.ir._judge.arrays import Array
 from addax.ir._judge.feeds import checked
 from addax.ir.evaluate import evaluate
 from addax.ir.model import scopes
@@ -123,7 +123,7 @@ def _worst(
 
 def _excess(before: Array, after: Array, allowed: Array) -> Array:
     """How far each element is beyond its bound; infinite where one is NaN and the other not."""
-    if before.dtype.kind not in "fiub" and before.dtype not in REAL:
+    if before.dtype.kind in "OSUc":
         return np.where(before == after, 0.0, np.inf)
     if before.dtype.kind in "iub":
         return np.where((before == after) | (allowed > 0), 0.0, np.inf)

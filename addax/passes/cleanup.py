@@ -16,10 +16,8 @@ from addax.ir import (
     Exact,
     Op,
     attribute,
-    const,
     constant,
     decline,
-    is_float,
     require,
     rule,
     scalar,
@@ -62,8 +60,9 @@ def fold_constant(op: Op) -> tuple[ir.Value, ...]:
     shared = any(len(v.uses()) > 1 for v in node.inputs if v is not None)
     require(given < _LARGE or not shared, "would store large shared weights twice")
     require(_output_bytes(node) <= given + _SMALL, "the constant would outgrow its operands")
-    attributes = {name: attr for name, attr in node.attributes.items()}
-    require(not any(attr.is_ref() for attr in attributes.values()), "depends on the function's call")
+    attributes = dict(node.attributes)
+    is_fixed = not any(attr.is_ref() for attr in attributes.values())
+    require(is_fixed, "depends on the function's call")
     made = getattr(op, node.op_type)(*node.inputs, _outputs=len(node.outputs), **attributes)
     return made if isinstance(made, tuple) else (made,)
 
@@ -113,7 +112,7 @@ def cast(op: Op, x: ir.Value) -> ir.Value:
 
 
 def _cast_twice(op: Op, x: ir.Value) -> ir.Value:
-    return op.Cast(op.Cast(x, _shared=True))
+    return op.Cast(op.Cast(x, _shared=True, _as="between"))
 
 
 # Every value of the left format exists in each of the right ones.
@@ -129,13 +128,13 @@ _WIDER = {
 
 
 @rule("cleanup/cast-cast", match=_cast_twice, exact=Exact.BITWISE)
-def cast_cast(op: Op, x: ir.Value) -> ir.Value:
+def cast_cast(op: Op, x: ir.Value, between: ir.Value) -> ir.Value:
     """Cast(Cast(x, wider), to) -> Cast(x, to)."""
-    between, to = op.root.inputs[0], attribute(op.root, "to")
-    require(x.dtype is not None and between is not None, "type unknown", x)
-    middle = None if between is None else between.dtype
-    require(x.dtype is not None and middle in _WIDER.get(x.dtype, ()), "the first cast loses values")
-    return x if x.dtype == to else op.Cast(x, to=to)
+    wider = () if x.dtype is None else _WIDER.get(x.dtype, ())
+    require(between.dtype in wider, "the first cast loses values", between)
+    is_back = x.dtype == attribute(op.root, "to")
+    # With its attributes: casts to 8 bits may saturate or not.
+    return x if is_back else op.Cast(x, **op.root.attributes)
 
 
 def _add_zero(op: Op, x: ir.Value) -> ir.Value:
@@ -164,7 +163,7 @@ def _power_one(op: Op, x: ir.Value) -> ir.Value:
     exact=Exact.BITWISE,
 )
 def neutral_element(op: Op, x: ir.Value) -> ir.Value:
-    """x + 0, x - 0, 1 x, x / 1, x ** 1 -> x."""
+    """Neutral: x + 0, x - 0, 1 x, x / 1, x ** 1 -> x."""
     return x
 
 
@@ -176,21 +175,21 @@ def _multiply_constant(op: Op, x: ir.Value, c: ir.Value) -> ir.Value:
     return op.Mul(x, c)
 
 
-@rule(
-    "cleanup/neutral-tensor", match=(_add_constant, _multiply_constant), exact=Exact.BITWISE
-)
+@rule("cleanup/neutral-tensor", match=(_add_constant, _multiply_constant), exact=Exact.BITWISE)
 def neutral_tensor(op: Op, x: ir.Value, c: ir.Value) -> ir.Value:
-    """x + [0, ...], [1, ...] x -> x where the constant does not enlarge x."""
+    """Neutral: x + [0, ...], [1, ...] x -> x where the constant does not enlarge x."""
     tensor = constant_tensor(c)
     require(tensor is not None and tensor.size > 1, "not a constant tensor", c)
-    array = const(c)
+    array = constant(c)
     neutral = 0 if op.root.op_type == "Add" else 1
     # Look at one element before all: weights are rarely neutral, and may be large.
-    require(array.reshape(-1)[0] == neutral and np.all(array == neutral), "not neutral", c)
+    is_neutral = array is not None and array.flat[0] == neutral and np.all(array == neutral)
+    require(is_neutral, "not neutral", c)
     out = op.root.outputs[0]
     require(
         x.shape is not None and x.shape == out.shape and None not in [_d(d) for d in x.shape],
-        "may broadcast x", x,
+        "may broadcast x",
+        x,
     )
     return x
 
@@ -214,19 +213,16 @@ def involution(op: Op, x: ir.Value) -> ir.Value:
 
 
 def _relu_relu(op: Op, x: ir.Value) -> ir.Value:
-    return op.Relu(op.Relu(x, _shared=True))
+    return op.Relu(op.Relu(x, _shared=True, _as="inner"))
 
 
 def _abs_abs(op: Op, x: ir.Value) -> ir.Value:
-    return op.Abs(op.Abs(x, _shared=True))
+    return op.Abs(op.Abs(x, _shared=True, _as="inner"))
 
 
 @rule("cleanup/idempotent", match=(_relu_relu, _abs_abs), exact=Exact.BITWISE)
-def idempotent(op: Op, x: ir.Value) -> ir.Value:
+def idempotent(op: Op, inner: ir.Value) -> ir.Value:
     """f(f(x)) -> f(x) for Relu and Abs."""
-    inner = op.root.inputs[0]
-    if inner is None:
-        decline("no operand")
     return inner
 
 
@@ -279,17 +275,14 @@ def where_constant(op: Op, condition: ir.Value, a: ir.Value, b: ir.Value) -> ir.
 
 
 def _relu_clip(op: Op, x: ir.Value, high: ir.Value) -> ir.Value:
-    return op.Relu(op.Clip(x, 0, high))
+    return op.Relu(op.Clip(x, 0, high, _shared=True, _as="clipped"))
 
 
 @rule("cleanup/relu-of-clip", match=_relu_clip, exact=Exact.BITWISE)
-def relu_of_clip(op: Op, x: ir.Value, high: ir.Value) -> ir.Value:
+def relu_of_clip(op: Op, x: ir.Value, high: ir.Value, clipped: ir.Value) -> ir.Value:
     """relu(clip(x, 0, h)) -> clip(x, 0, h) for h >= 0: clipping below 0 first changes nothing."""
     top = scalar(high)
-    require(is_float(x) and top is not None and top >= 0, "the upper bound may be negative", high)
-    clipped = op.root.inputs[0]
-    if clipped is None:
-        decline("no operand")
+    require(top is not None and top >= 0, "the upper bound may be negative", high)
     return clipped
 
 
