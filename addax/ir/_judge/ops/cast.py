@@ -40,7 +40,8 @@ def converted(x: Array, to: Any, saturate: int, round_mode: str, site: Site) -> 
         return as_text(_printed(x))
     dtype = promoted_type(target.numpy(), site.precision)
     if x.dtype.kind in "OSU":
-        return x.astype(np.str_).astype(dtype if _is_plain(dtype) else np.float32).astype(dtype)
+        parsed = x.astype(np.str_).astype(dtype if dtype.isbuiltin == 1 else np.float64)
+        return parsed.astype(dtype, copy=False)
     if _is_plain(x.dtype) and _is_plain(dtype):
         return x.astype(dtype, copy=False)
     return stored(x, target, saturate, round_mode).astype(dtype, copy=False)
