@@ -256,6 +256,19 @@ def test_normalizations_and_activations():
         assert_near(expected, run(op, [x], **attributes), 8)
 
 
+@given(st.sampled_from([1, 2, 4]), st.booleans(), st.booleans())
+def test_attention_of_opset_23(groups, causal, named):
+    q, k, v = noise(2, 4, 3, 8), noise(2, groups, 5, 8), noise(2, groups, 5, 8, seed=1)
+    if causal:
+        k, v = k[:, :, :3], v[:, :, :3]
+    attributes = {"is_causal": int(causal)} | ({"softmax_precision": 1} if named else {})
+    got = run("Attention", [q, k, v], opset=23, **attributes)
+    expected = functional.scaled_dot_product_attention(
+        *tensors(q, k, v), is_causal=causal, enable_gqa=True
+    )
+    assert_near(expected, got, 8)
+
+
 RESIZED = [
     ("nearest", "asymmetric", {"nearest_mode": "floor"}, {}),
     ("linear", "half_pixel", {}, {"align_corners": False}),

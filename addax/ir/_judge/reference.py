@@ -1,17 +1,22 @@
-"""The ops that onnx's own reference implementation computes for us."""
+"""The ops that onnx's own reference implementation computes for us.
+
+It is fed promoted tensors and mostly stays in their type; AffineGrid, LinearAttention and the
+activation of CausalConvWithState it computes in float32 always, whatever the evaluation asks for.
+"""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 
 from addax.errors import UnsupportedOpError
-from addax.ir._judge.arrays import promoted
+from addax.ir._judge.arrays import promoted, promoted_type
 from addax.ir._judge.program import label
 from addax.ir._judge.table import Site
 
@@ -21,6 +26,8 @@ _LOADERS = {
     "ai.onnx.preview": "onnx.reference.ops.aionnx_preview",
     "ai.onnx.preview.training": "onnx.reference.ops.aionnx_preview_training",
 }
+
+_WORKING_TYPES = frozenset({"output_datatype", "softmax_precision"})
 
 
 def check_opset(node: ir.Node, domain: str, opset: int) -> None:
@@ -73,7 +80,7 @@ def call_of(
     module = import_module(_LOADERS[domain])
     try:
         run = module.load_op(domain, node.op_type, site.opset)(
-            _proto(node, attributes),
+            _proto(node, [_in_precision(a, site.precision) for a in attributes.values()]),
             {
                 "evaluator_cls": ReferenceEvaluator,
                 "existing_functions": {},
@@ -122,11 +129,19 @@ def _classes(domain: str) -> frozenset[str]:
     return frozenset(re.sub(r"_\d+$", "", name) for name in names)
 
 
-def _proto(node: ir.Node, attributes: Mapping[str, ir.Attr]) -> onnx.NodeProto:
+def _in_precision(attr: ir.Attr, precision: np.dtype[Any] | None) -> ir.Attr:
+    """`attr`, or in a promoted evaluation the promoted type where it names what to compute in."""
+    if precision is None or attr.name not in _WORKING_TYPES:
+        return attr
+    wanted = promoted_type(ir.DataType(attr.as_int()).numpy(), precision)
+    return ir.AttrInt64(attr.name, int(ir.DataType.from_numpy(wanted)))
+
+
+def _proto(node: ir.Node, attributes: Sequence[ir.Attr]) -> onnx.NodeProto:
     proto = onnx.NodeProto(op_type=node.op_type, domain=node.domain, name=node.name or "")
     proto.input.extend("" if v is None else f"i{k}" for k, v in enumerate(node.inputs))
     proto.output.extend(f"o{k}" if v.name else "" for k, v in enumerate(node.outputs))
-    proto.attribute.extend(ir.serde.serialize_attribute(attr) for attr in attributes.values())
+    proto.attribute.extend(ir.serde.serialize_attribute(attr) for attr in attributes)
     return proto
 
 
