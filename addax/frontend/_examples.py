@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from addax.errors import InputError, OptionError
+from addax.errors import ExportError, InputError, OptionError
 
 _TORCH = os.path.dirname(torch.__file__)
 
@@ -52,7 +52,7 @@ class Examples:
         for path, leaf in pytree.tree_flatten_with_path(dict(bound.arguments))[0]:
             if not isinstance(leaf, torch.Tensor | bool | int | float | str | None):
                 raise InputError(
-                    f"example input {_spell(path)} of {what} is a {type(leaf).__module__}."
+                    f"example input {_spell(path)!r} of {what} is a {type(leaf).__module__}."
                     f"{type(leaf).__qualname__}; expected a tensor (torch.from_numpy makes one "
                     "of an array)"
                 )
@@ -91,17 +91,24 @@ def try_out(module: torch.nn.Module, examples: Examples) -> None:
 
     Raises:
         InputError: If it fails; says where.
+        ExportError: If it returns what a graph cannot.
     """
     buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            torch.func.functional_call(module, buffers, examples.args, examples.kwargs)
+            results = torch.func.functional_call(module, buffers, examples.args, examples.kwargs)
     except Exception as error:  # whatever a user's module raises
         shapes = pytree.tree_map_only(torch.Tensor, _describe, dict(examples.names.arguments))
         raise InputError(
             f"{type(module).__name__} does not run on its example inputs {shapes}: "
             f"{first_line(error)}{place(error, module)}; pass inputs that it takes"
         ) from error
+    for path, leaf in pytree.tree_flatten_with_path({"output": results})[0]:
+        if not isinstance(leaf, torch.Tensor | None):
+            raise ExportError(
+                f"{type(module).__name__} returns {leaf!r} as {_spell(path)}; a graph returns "
+                "tensors only: wrap the module in one that leaves it out"
+            )
 
 
 class _describe:  # noqa: N801 - used like a function; a class prints without quotes

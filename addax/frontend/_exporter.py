@@ -14,7 +14,7 @@ from addax.frontend._examples import Examples, first_line, place
 
 logger = logging.getLogger(__name__)
 
-_OPSETS = range(18, 24)  # what the exporter writes
+_OPSETS = range(18, 26)  # what the exporter writes
 
 
 def check_opset(opset: int) -> None:
@@ -41,12 +41,15 @@ def export(
         ExportError: If the module cannot be traced, or an operator has no translation.
         OptionError: If `dynamic_shapes` does not fit.
     """
+    args, kwargs = (examples.args, examples.kwargs) if examples else ((), {})
+    if args and not kwargs:
+        args = (*args, {})  # else a dict at the end would be taken for the keywords
     try:
         with torch.no_grad(), _quiet():
             program = torch.onnx.export(
                 module,
-                examples.args if examples else (),
-                kwargs=examples.kwargs if examples else None,
+                args,
+                kwargs=kwargs,
                 dynamic_shapes=dynamic_shapes,
                 opset_version=opset,
                 dynamo=True,
@@ -73,6 +76,11 @@ def _quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings(
                 "ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning
+            )
+            warnings.filterwarnings(
+                "ignore",
+                r"# The axis name: (.+) will not be used, .* with another axis: \1\.",
+                UserWarning,
             )
             yield
     finally:

@@ -38,7 +38,7 @@ def from_torch(
         kwargs: Further arguments by name.
         dynamic_shapes: Which dimensions may vary, as `torch.export.export` takes it, or
             `{0: "batch"}` for that axis of every tensor. Nothing varies by default.
-        opset: The operator set to write, 18 to 23. Gelu is one node from 20 on, RMS norm and
+        opset: The operator set to write, 18 to 25. Gelu is one node from 20 on, RMS norm and
             attention from 23 on, which fewer runtimes know.
 
     Raises:
