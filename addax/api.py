@@ -19,7 +19,8 @@ import onnx_ir as ir
 
 from addax.errors import InputError, OptionError
 from addax.frontend import to_ir
-from addax.ir.model import clone, save
+from addax.ir.model import save
+from addax.ir.shapes import infer_shapes
 from addax.ir.verify import verify
 from addax.passes._checking import CheckEach
 from addax.passes._family import families
@@ -143,6 +144,7 @@ def optimize(
     with Progress(progress) as shown:
         shown.step("reading the model")
         graph = to_ir(model, example_inputs, dynamic_shapes=dynamic_shapes)
+        infer_shapes(graph)
         before = Size.of(graph)
         instruments: list[Instrument] = [shown]
         if check is not None:

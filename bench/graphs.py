@@ -63,13 +63,14 @@ class Graph:
         inputs: dict[str, Sequence[int | str]],
         outputs: Sequence[str],
         kind: int = TensorProto.FLOAT,
+        output: Sequence[int | str] = (),
     ) -> onnx.ModelProto:
-        """The finished model."""
+        """The finished model; `output` is the shape of its outputs."""
         graph = helper.make_graph(
             self.nodes,
             "g",
             [helper.make_tensor_value_info(name, kind, dims) for name, dims in inputs.items()],
-            [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, output) for name in outputs],
             self.weights,
         )
         return helper.make_model(
@@ -84,7 +85,7 @@ def onion(nodes: int) -> onnx.ModelProto:
     half = nodes // 2
     for layer in [*range(half), *reversed(range(half))]:
         value = g.add("Neg", value) if layer % 2 else g.add("Transpose", value, perm=[1, 0])
-    return g.model({"x": [4, 8]}, [g.add("Relu", value)])
+    return g.model({"x": [4, 8]}, [g.add("Relu", value)], output=[4, 8])
 
 
 def mixed(nodes: int, seed: int = 0) -> onnx.ModelProto:
@@ -114,7 +115,7 @@ def mixed(nodes: int, seed: int = 0) -> onnx.ModelProto:
     value = "x"
     while len(g.nodes) < nodes:
         value = steps[int(g.rng.integers(len(steps)))](value)
-    return g.model({"x": [4, 16]}, [value])
+    return g.model({"x": [4, 16]}, [value], output=[4, 16])
 
 
 def _rms_norm(g: Graph, x: str, width: int) -> str:
@@ -162,7 +163,8 @@ def llama(layers: int = 32, width: int = 64, heads: int = 4, hidden: int = 128) 
         silu = g.add("Mul", gate, g.add("Sigmoid", gate))
         x = g.add("Add", x, g.add("MatMul", g.add("Mul", silu, up), g.weight(hidden, width)))
     logits = g.add("MatMul", _rms_norm(g, x, width), g.weight(width, vocabulary))
-    return g.model({"ids": ["batch", "length"]}, [logits], TensorProto.INT64)
+    shape = ["batch", "length", vocabulary]
+    return g.model({"ids": shape[:2]}, [logits], TensorProto.INT64, shape)
 
 
 def _attention(g: Graph, x: str, heads: int, each: int, width: int, cos: str, sin: str) -> str:
@@ -202,5 +204,5 @@ def write_large(path: Path, gigabytes: float, *, matrices: int = 24) -> int:
             tensor.external_data.add(key=key, value=str(item))
         g.weights.append(tensor)
         value = g.add("Relu", g.add("Identity", g.add("MatMul", value, tensor.name)))
-    onnx.save(g.model({"x": ["batch", side]}, [value]), path)
+    onnx.save(g.model({"x": ["batch", side]}, [value], output=["batch", side]), path)
     return each * matrices

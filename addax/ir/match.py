@@ -23,12 +23,16 @@ from addax.ir.rule import EveryNode, Rule
 
 @dataclass(frozen=True, slots=True)
 class Matcher:
-    """One compiled spelling of one rule's pattern; `pattern` is None for `EveryNode`."""
+    """One compiled spelling of one rule's pattern; `pattern` is None for `EveryNode`.
+
+    `roots` are the operators that it may be rooted at; None means any of any domain.
+    """
 
     rule: Rule
     find: Callable[[ir.Node], tuple[Any, ...] | None]
     domain: str
     pattern: PatternNode | None
+    roots: frozenset[str] | None
 
 
 class RuleSet:
@@ -46,12 +50,12 @@ class RuleSet:
         self._by_kinds: dict[tuple[str, ...], tuple[Matcher, ...]] = {}
         for rule in self.rules:
             for matcher in compile_rule(rule):
-                if matcher.pattern is None:
+                if matcher.roots is None:
                     self._everywhere.append(matcher)
-                    continue
-                root = (matcher.domain, matcher.pattern.op_type)
-                self._by_root.setdefault(root, []).append(matcher)
-                self._note_heights(matcher.pattern, 0)
+                for op_type in matcher.roots or ():
+                    self._by_root.setdefault((matcher.domain, op_type), []).append(matcher)
+                if matcher.pattern is not None:
+                    self._note_heights(matcher.pattern, 0)
 
     def at(self, node: ir.Node) -> tuple[Matcher, ...]:
         """The matchers that may find something at `node`, judging by its first two inputs."""
@@ -84,7 +88,8 @@ def compile_rule(rule: Rule) -> tuple[Matcher, ...]:
     matchers = []
     for pattern in rule.patterns:
         if isinstance(pattern, EveryNode):
-            matchers.append(Matcher(rule, _conditional(pattern.condition), "", None))
+            find = _conditional(pattern.condition)
+            matchers.append(Matcher(rule, find, "", None, pattern.ops))
             continue
         traced = trace(pattern)
         missing = set(wanted) - set(variables(traced))
@@ -95,7 +100,11 @@ def compile_rule(rule: Rule) -> tuple[Matcher, ...]:
             )
         matchers += [
             Matcher(
-                rule, _Compiler(rule.name, spelling, wanted).function(), spelling.domain, spelling
+                rule,
+                _Compiler(rule.name, spelling, wanted).function(),
+                spelling.domain,
+                spelling,
+                frozenset({spelling.op_type}),
             )
             for spelling in expand(traced)
         ]

@@ -96,13 +96,14 @@ class Op(Protocol):
 
 @dataclass(frozen=True)
 class EveryNode:
-    """A pattern for rules about any operator: the nodes for which `condition` holds.
+    """A pattern for rules about many operators: the nodes for which `condition` holds.
 
     The build function then takes `op` alone and asks `op.root`. The condition is asked at every
-    visit of every node: keep it cheap.
+    visit of every node, or of every node of the standard operators `ops`: keep it cheap.
     """
 
     condition: Callable[[ir.Node], bool]
+    ops: frozenset[str] | None = None
 
 
 Pattern = Callable[..., Any] | EveryNode

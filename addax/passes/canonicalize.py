@@ -28,15 +28,13 @@ _BROADCASTING = frozenset({"Add", "Mul"})
 
 def _is_constant_first(node: ir.Node) -> bool:
     return (
-        node.op_type in _COMMUTATIVE
-        and len(node.inputs) == 2
+        len(node.inputs) == 2
         and constant_tensor(node.inputs[0]) is not None
         and constant_tensor(node.inputs[1]) is None
-        and not node.domain
     )
 
 
-@rule("canonicalize/constant-second", match=EveryNode(_is_constant_first), exact=Exact.BITWISE)
+@rule("canonicalize/constant-second", match=EveryNode(_is_constant_first, _COMMUTATIVE), exact=Exact.BITWISE)
 def constant_second(op: Op) -> ir.Value:
     """c + x -> x + c, and so for every commutative operator."""
     first, second = op.root.inputs
@@ -45,7 +43,7 @@ def constant_second(op: Op) -> ir.Value:
 
 
 def _has_leading_ones(node: ir.Node) -> bool:
-    if node.op_type not in _BROADCASTING or node.domain or len(node.inputs) != 2:
+    if len(node.inputs) != 2:
         return False
     tensor = constant_tensor(node.inputs[1])
     return (
@@ -56,7 +54,7 @@ def _has_leading_ones(node: ir.Node) -> bool:
     )
 
 
-@rule("canonicalize/leading-ones", match=EveryNode(_has_leading_ones), exact=Exact.BITWISE)
+@rule("canonicalize/leading-ones", match=EveryNode(_has_leading_ones, _BROADCASTING), exact=Exact.BITWISE)
 def leading_ones(op: Op) -> ir.Value:
     """x + c[1, ..., N] -> x + c[N] and x c[1, ..., N] -> x c[N], where x has the rank of c."""
     x, c = op.root.inputs

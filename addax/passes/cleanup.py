@@ -167,25 +167,26 @@ def neutral_element(op: Op, x: ir.Value) -> ir.Value:
     return x
 
 
-def _add_constant(op: Op, x: ir.Value, c: ir.Value) -> ir.Value:
-    return op.Add(x, c)
-
-
-def _multiply_constant(op: Op, x: ir.Value, c: ir.Value) -> ir.Value:
-    return op.Mul(x, c)
-
-
-@rule("cleanup/neutral-tensor", match=(_add_constant, _multiply_constant), exact=Exact.BITWISE)
-def neutral_tensor(op: Op, x: ir.Value, c: ir.Value) -> ir.Value:
-    """Neutral: x + [0, ...], [1, ...] x -> x where the constant does not enlarge x."""
-    tensor = constant_tensor(c)
-    require(tensor is not None and tensor.size > 1, "not a constant tensor", c)
-    array = constant(c)
-    neutral = 0 if op.root.op_type == "Add" else 1
+def _is_neutral_tensor(node: ir.Node) -> bool:
+    tensor = constant_tensor(node.inputs[1])
+    if tensor is None or tensor.size < 2:
+        return False
+    array = constant(node.inputs[1])
+    neutral = 0 if node.op_type == "Add" else 1
     # Look at one element before all: weights are rarely neutral, and may be large.
-    is_neutral = array is not None and array.flat[0] == neutral and np.all(array == neutral)
-    require(is_neutral, "not neutral", c)
-    out = op.root.outputs[0]
+    return array is not None and array.flat[0] == neutral and bool(np.all(array == neutral))
+
+
+@rule(
+    "cleanup/neutral-tensor",
+    match=EveryNode(_is_neutral_tensor, frozenset({"Add", "Mul"})),
+    exact=Exact.BITWISE,
+)
+def neutral_tensor(op: Op) -> ir.Value:
+    """Neutral: x + [0, ...], [1, ...] x -> x where the constant does not enlarge x."""
+    x, out = op.root.inputs[0], op.root.outputs[0]
+    if x is None:
+        decline("no operand")
     require(
         x.shape is not None and x.shape == out.shape and None not in [_d(d) for d in x.shape],
         "may broadcast x",
