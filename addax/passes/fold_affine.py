@@ -10,12 +10,10 @@ Exactness   reassociated: W is rounded once, |y' - y| <= (K + 4) eps (|x| |W| |s
 Cost        removes one elementwise operator; never adds one
 """
 
-from typing import Any
-
 import numpy as np
 import onnx_ir as ir
 
-from addax.ir import Exact, Op, attribute, const, known_rank, producing, require, rule, shape
+from addax.ir import Exact, Op, attribute, const, known_rank, producing, require, rule
 from addax.ir.query import constant_tensor
 from addax.passes._family import Phase
 
@@ -30,7 +28,8 @@ def _own(w: ir.Value) -> None:
     require(tensor is not None, "the weights are not constant", w)
     require(
         tensor is not None and (tensor.nbytes < _LARGE or len(w.uses()) == 1),
-        "the weights are large and shared: they would be stored twice", w,
+        "the weights are large and shared: they would be stored twice",
+        w,
     )
 
 
@@ -45,13 +44,15 @@ def _per_channel(op: Op, v: ir.Value, channels: int, axis: int, out_rank: int) -
     require(full[where] == channels, "the constant does not run along the channels", v)
     require(
         all(d == 1 for i, d in enumerate(full) if i != where),
-        "the constant varies along another axis than the channels", v,
+        "the constant varies along another axis than the channels",
+        v,
     )
     return op.Reshape(v, [channels])
 
 
 def _dims(w: ir.Value, least: int) -> tuple[int, ...]:
-    dims = const(w, "the weight").shape
+    tensor = constant_tensor(w)
+    dims = () if tensor is None else tuple(int(d) for d in tensor.shape.numpy())
     require(len(dims) >= least, f"the weight has rank {len(dims)}, expected {least} or more", w)
     require(0 not in dims, "the weight is empty", w)
     return dims
@@ -128,16 +129,13 @@ def shift_before_linear(
 class _Convolution:
     """The parts of a Conv or ConvTranspose node with constant weights."""
 
-    def __init__(self, op: Op, y: ir.Value) -> None:
+    def __init__(self, op: Op, y: ir.Value, w: ir.Value) -> None:
         self.op = op
         self.node = producing(y)
-        self.w = self.node.inputs[1]
+        self.w = w
         self.group: int = attribute(self.node, "group", 1)
-        if self.w is None:
-            require(False, "no weight", y)  # noqa: FBT003 - always declines
-            raise AssertionError
-        _own(self.w)
-        self.dims = _dims(self.w, 3)
+        _own(w)
+        self.dims = _dims(w, 3)
         self.transposed = self.node.op_type == "ConvTranspose"
         self.outputs = self.dims[1] * self.group if self.transposed else self.dims[0]
         self.inputs = self.dims[0] if self.transposed else self.dims[1] * self.group
@@ -158,7 +156,9 @@ class _Convolution:
         if not self.transposed:
             return op.Mul(self.w, op.Reshape(s, [self.outputs, 1, *ones]))
         grouped = [self.group, self.inputs // self.group, self.dims[1], -1]
-        scaled = op.Mul(op.Reshape(self.w, grouped), op.Reshape(s, [self.group, 1, self.dims[1], 1]))
+        scaled = op.Mul(
+            op.Reshape(self.w, grouped), op.Reshape(s, [self.group, 1, self.dims[1], 1])
+        )
         return op.Reshape(scaled, list(self.dims))
 
     def scaled_inputs(self, s: ir.Value) -> ir.Value:
@@ -175,7 +175,7 @@ class _Convolution:
         weighted = op.Mul(op.ReduceSum(taps, [3], keepdims=0), op.Reshape(t, [self.group, 1, each]))
         return op.Reshape(op.ReduceSum(weighted, [2], keepdims=0), [self.outputs])
 
-    def with_parts(self, x: ir.Value | None, w: ir.Value | None, bias: ir.Value | None) -> ir.Value:
+    def with_parts(self, x: ir.Value, w: ir.Value, bias: ir.Value | None) -> ir.Value:
         """The same convolution of other parts."""
         make = getattr(self.op, self.node.op_type)
         parts = [x, w] if bias is None else [x, w, bias]
@@ -187,13 +187,14 @@ def _batch_norm(
     op: Op, scale: ir.Value, bias: ir.Value, mean: ir.Value, var: ir.Value
 ) -> tuple[ir.Value, ir.Value]:
     """The scale k and shift t of an inference batch norm: BN(y) = k y + t; vectors[C]."""
-    node = op.root if op.root.op_type == "BatchNormalization" else None
-    node = node or producing(op.root.inputs[0])
+    is_root = op.root.op_type == "BatchNormalization"
+    node = op.root if is_root else producing(op.root.inputs[0])
     require(attribute(node, "training_mode", 0) == 0, "batch norm in training mode")
-    require(attribute(node, "spatial", 1) == 1, "batch norm that is not spatial")
     epsilon = attribute(node, "epsilon", 1e-5)
     require(
-        np.all(const(var, "the variance") + epsilon > 0), "variance plus epsilon is not positive", var
+        np.all(const(var, "the variance") + epsilon > 0),
+        "variance plus epsilon is not positive",
+        var,
     )
     for v, what in ((scale, "gamma"), (bias, "beta"), (mean, "the mean")):
         const(v, what)
@@ -221,11 +222,11 @@ def _bn_of_conv_transpose(
     exact=Exact.REASSOCIATED,
 )
 def batch_norm_after_conv(
-    op: Op, x: ir.Value, y: ir.Value,
+    op: Op, x: ir.Value, w: ir.Value, y: ir.Value,
     scale: ir.Value, bias: ir.Value, mean: ir.Value, var: ir.Value,
 ) -> ir.Value:  # fmt: skip
     """BN(conv(x, W) + b) -> conv(x, k W) + (k b + t)."""
-    conv = _Convolution(op, y)
+    conv = _Convolution(op, y, w)
     k, t = _batch_norm(op, scale, bias, mean, var)
     shifted = t if conv.bias is None else op.Add(op.Mul(k, conv.bias), t)
     return conv.with_parts(x, conv.scaled_outputs(k), shifted)
@@ -284,9 +285,9 @@ def _scaled_conv_transpose(op: Op, x: ir.Value, w: ir.Value, s: ir.Value) -> ir.
     match=(_scaled_conv, _scaled_conv_transpose),
     exact=Exact.REASSOCIATED,
 )
-def scale_after_conv(op: Op, x: ir.Value, s: ir.Value, y: ir.Value) -> ir.Value:
+def scale_after_conv(op: Op, x: ir.Value, w: ir.Value, s: ir.Value, y: ir.Value) -> ir.Value:
     """s (conv(x, W) + b) -> conv(x, s W) + s b."""
-    conv = _Convolution(op, y)
+    conv = _Convolution(op, y, w)
     scale = _per_channel(op, s, conv.outputs, 1, known_rank(y))
     bias = None if conv.bias is None else op.Mul(conv.bias, scale)
     return conv.with_parts(x, conv.scaled_outputs(scale), bias)
@@ -305,9 +306,9 @@ def _shifted_conv_transpose(op: Op, x: ir.Value, w: ir.Value, t: ir.Value) -> ir
     match=(_shifted_conv, _shifted_conv_transpose),
     exact=Exact.REASSOCIATED,
 )
-def shift_after_conv(op: Op, x: ir.Value, t: ir.Value, y: ir.Value) -> ir.Value:
+def shift_after_conv(op: Op, x: ir.Value, w: ir.Value, t: ir.Value, y: ir.Value) -> ir.Value:
     """(conv(x, W) + b) + t -> conv(x, W) + (b + t)."""
-    conv = _Convolution(op, y)
+    conv = _Convolution(op, y, w)
     shift = _per_channel(op, t, conv.outputs, 1, known_rank(y))
     bias = shift if conv.bias is None else op.Add(conv.bias, shift)
     return conv.with_parts(x, conv.w, bias)
@@ -321,9 +322,9 @@ def _conv_of_scaled(op: Op, x: ir.Value, s: ir.Value, w: ir.Value) -> ir.Value:
 
 
 @rule("fold-affine/scale-before-conv", match=_conv_of_scaled, exact=Exact.REASSOCIATED)
-def scale_before_conv(op: Op, x: ir.Value, s: ir.Value, y: ir.Value) -> ir.Value:
+def scale_before_conv(op: Op, x: ir.Value, s: ir.Value, w: ir.Value, y: ir.Value) -> ir.Value:
     """conv(s x, W) + b -> conv(x, W diag s) + b; padding stays zero under a scale."""
-    conv = _Convolution(op, y)
+    conv = _Convolution(op, y, w)
     scale = _per_channel(op, s, conv.inputs, 1, known_rank(x))
     return conv.with_parts(x, conv.scaled_inputs(scale), conv.bias)
 
@@ -333,9 +334,9 @@ def _conv_of_shifted(op: Op, x: ir.Value, t: ir.Value, w: ir.Value) -> ir.Value:
 
 
 @rule("fold-affine/shift-before-conv", match=_conv_of_shifted, exact=Exact.REASSOCIATED)
-def shift_before_conv(op: Op, x: ir.Value, t: ir.Value, y: ir.Value) -> ir.Value:
+def shift_before_conv(op: Op, x: ir.Value, t: ir.Value, w: ir.Value, y: ir.Value) -> ir.Value:
     """conv(x + t, W) + b -> conv(x, W) + (b + sum_taps W t), without padding."""
-    conv = _Convolution(op, y)
+    conv = _Convolution(op, y, w)
     require(not conv.is_padded, "the border would meet padding that was not shifted", y)
     moved = conv.shifted_by(_per_channel(op, t, conv.inputs, 1, known_rank(x)))
     return conv.with_parts(x, conv.w, moved if conv.bias is None else op.Add(conv.bias, moved))
@@ -350,15 +351,16 @@ def _conv_of_bn(
 
 @rule("fold-affine/batch-norm-before-conv", match=_conv_of_bn, exact=Exact.REASSOCIATED)
 def batch_norm_before_conv(
-    op: Op, x: ir.Value, y: ir.Value,
+    op: Op, x: ir.Value, w: ir.Value, y: ir.Value,
     scale: ir.Value, bias: ir.Value, mean: ir.Value, var: ir.Value,
 ) -> ir.Value:  # fmt: skip
-    """conv(BN(x), W) + b -> conv(x, W diag k) + (b + sum_taps W t), without padding or with t = 0."""
-    conv = _Convolution(op, y)
+    """conv(BN(x), W) + b -> conv(x, W diag k) + (b + sum_taps W t), unpadded or with t = 0."""
+    conv = _Convolution(op, y, w)
     k, t = _batch_norm(op, scale, bias, mean, var)
     require(
         not conv.is_padded or not np.any(op.exact(t)),
-        "the border would meet padding that was not shifted", y,
+        "the border would meet padding that was not shifted",
+        y,
     )
     moved = conv.shifted_by(t)
     total = moved if conv.bias is None else op.Add(conv.bias, moved)
