@@ -171,7 +171,8 @@ class _Pair:
                 continue
             place = f"{where}: {describe(a)} and {describe(b)}"
             if a in self._nodes or b in self._seen:
-                yield Difference(place, "a node", _times(a in self._nodes), _times(b in self._seen))
+                mine_met, other_met = _met(a in self._nodes), _met(b in self._seen)
+                yield Difference(place, "the node", a.op_type + mine_met, b.op_type + other_met)
             yield from self._heads(a, b, place)
             self._nodes[a] = b
             self._seen.add(b)
@@ -196,8 +197,8 @@ class _Pair:
         if a in self._there or b in self._here:
             if self._there.get(a) is b:
                 return None, None
-            times = _times(a in self._there), _times(b in self._here)
-            return Difference(where, "a value", *times), None
+            mine, other = _met(a in self._there), _met(b in self._here)
+            return Difference(where, "the value", _origin(a) + mine, _origin(b) + other), None
         producers = a.producer(), b.producer()
         if producers[0] is None and producers[1] is None:
             if a.is_graph_input() != b.is_graph_input():
@@ -259,8 +260,9 @@ def _named(node: ir.Node) -> str:
     return ", ".join("left out" if value.name == "" else "named" for value in node.outputs)
 
 
-def _times(is_known: bool) -> str:
-    return "used before in another place" if is_known else "used for the first time"
+def _met(is_known: bool) -> str:
+    """A remark on one of two things that are not each other's counterpart."""
+    return " (met before, beside another)" if is_known else ""
 
 
 def _place(node: ir.Node) -> str:
