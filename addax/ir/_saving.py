@@ -161,7 +161,11 @@ def _skeleton(model: ir.Model, initializer: ShareTensor, nested: ShareTensor) ->
     """
     inner = {id(t): t for t in _nested_tensors(model) if _bytes(t) >= _SMALL or _is_external(t)}
     if inner:
-        model = Copier(lambda t: nested(t) if id(t) in inner else share(t)).model(model)
+        # External tensors of the graph itself are opened below, from the original objects.
+        copier = Copier(
+            lambda t: nested(t) if id(t) in inner else t if _is_external(t) else share(t)
+        )
+        model = copier.model(model)
     graph = model.graph
     shown = copy.copy(model)
     shown.graph = ir.GraphView(  # type: ignore[assignment]  # serialization reads either kind
