@@ -13,6 +13,9 @@ KERNELS = Kernels()
 CONTRIB = Kernels("com.microsoft")
 TABLES = (KERNELS, CONTRIB)
 
+LEAK = 0.009999999776482582
+"""0.01 as ONNX stores it: the float32 nearest to it."""
+
 
 def in_wide(call: Callable[..., Any], x: Array, *rest: Array) -> Any:
     """`call` on `x` and `rest`, computed in float32 where `x` is a half, in the type of `x`."""
@@ -44,7 +47,7 @@ def relu(x: Array, *, consumed_inputs: tuple[int, ...] = ()) -> Any:
 
 
 @KERNELS.op("LeakyRelu")
-def leaky_relu(x: Array, *, alpha: float = 0.01, consumed_inputs: tuple[int, ...] = ()) -> Any:
+def leaky_relu(x: Array, *, alpha: float = LEAK, consumed_inputs: tuple[int, ...] = ()) -> Any:
     """x, or alpha x where x < 0."""
     del consumed_inputs
     return in_wide(lambda x: np.where(x < 0, alpha * x, x), x)
@@ -86,11 +89,15 @@ def selu(x: Array, *, alpha: float = 1.6732631921768188, gamma: float = 1.050701
 
 @KERNELS.op("Selu")
 def selu_of_opset_1(
-    x: Array, *, alpha: float = 1.6732, gamma: float = 1.0507, consumed_inputs: Any = ()
+    x: Array,
+    *,
+    alpha: float = 1.673200011253357,
+    gamma: float = 1.0506999492645264,
+    consumed_inputs: tuple[int, ...] = (),
 ) -> Any:
     """Selu with the defaults of opset 1."""
     del consumed_inputs
-    return selu(x, alpha=float(np.float32(alpha)), gamma=float(np.float32(gamma)))
+    return selu(x, alpha=alpha, gamma=gamma)
 
 
 @KERNELS.op("Celu")
@@ -217,15 +224,26 @@ def clip(x: Array, low: Array | None = None, high: Array | None = None) -> Any:
     return x
 
 
-@KERNELS.op("Clip")
+@KERNELS.op("Clip", since=6)
 def clip_by_attributes(
+    x: Array,
+    *,
+    min: float = -3.4028234663852886e38,  # noqa: A002
+    max: float = 3.4028234663852886e38,  # noqa: A002
+) -> Any:
+    """Clip before opset 11, where the largest float32 bounds what has no bound."""
+    return clip(x, np.asarray(min, dtype=x.dtype), np.asarray(max, dtype=x.dtype))
+
+
+@KERNELS.op("Clip")
+def clip_of_opset_1(
     x: Array,
     *,
     min: float | None = None,  # noqa: A002
     max: float | None = None,  # noqa: A002
     consumed_inputs: tuple[int, ...] = (),
 ) -> Any:
-    """Clip before opset 11."""
+    """Clip before opset 6."""
     del consumed_inputs
     low, high = (None if v is None else np.asarray(v, dtype=x.dtype) for v in (min, max))
     return clip(x, low, high)

@@ -11,7 +11,7 @@ import numpy as np
 from addax.ir._judge.arrays import Array, wide
 from addax.ir._judge.ops import activation, matmul
 from addax.ir._judge.ops.conv import conv
-from addax.ir._judge.ops.norm import last_axes, rms_normalized, standardized
+from addax.ir._judge.ops.norm import EPSILON, last_axes, rms_normalized, standardized
 from addax.ir._judge.table import Kernels, Site
 
 KERNELS = Kernels("com.microsoft")
@@ -31,7 +31,7 @@ def _activated(y: Array, name: str, params: Sequence[float]) -> Any:
         case "Sigmoid":
             return activation.sigmoid(y)
         case "LeakyRelu":
-            return activation.leaky_relu(y, alpha=params[0] if params else 0.01)
+            return activation.leaky_relu(y, alpha=params[0] if params else activation.LEAK)
         case "Clip":
             low, high = params
             return np.clip(y, low, high)
@@ -79,7 +79,7 @@ def fused_gemm(
     c: Array | None = None,
     *,
     activation: str = "",
-    activation_alpha: float = 0.01,
+    activation_alpha: float = activation.LEAK,
     activation_beta: float = 0.0,
     activation_gamma: float = 0.0,
     alpha: float = 1.0,
@@ -180,7 +180,7 @@ def _sum(x: Array, skip: Array, bias: Array | None) -> Any:
 
 @KERNELS.op("SimplifiedLayerNormalization")
 def simplified_layer_normalization(
-    x: Array, scale: Array, *, axis: int = -1, epsilon: float = 1e-5, stash_type: int = 1
+    x: Array, scale: Array, *, axis: int = -1, epsilon: float = EPSILON, stash_type: int = 1
 ) -> Any:
     """RMSNormalization under its name in this domain."""
     del stash_type

@@ -86,9 +86,15 @@ def transpose(x: Array, *, perm: Sequence[int] | None = None) -> Any:
     return x.transpose(perm)
 
 
-@KERNELS.op("Concat")
-def concat(*inputs: Array, axis: int = 1) -> Any:
+@KERNELS.op("Concat", since=4)
+def concat(*inputs: Array, axis: int) -> Any:
     """The inputs one after another along `axis`."""
+    return np.concatenate(inputs, axis=axis)
+
+
+@KERNELS.op("Concat")
+def concat_of_opset_1(*inputs: Array, axis: int = 1) -> Any:
+    """Concat before opset 4, where the axis may be left out."""
     return np.concatenate(inputs, axis=axis)
 
 

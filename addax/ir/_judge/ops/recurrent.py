@@ -10,6 +10,7 @@ import numpy as np
 from scipy import special
 
 from addax.ir._judge.arrays import Array, wide
+from addax.ir._judge.ops.activation import LEAK
 from addax.ir._judge.table import Kernels, Site
 
 KERNELS = Kernels()
@@ -29,8 +30,8 @@ _PLAIN: dict[str, Activation] = {
 _SCALED: dict[str, tuple[Callable[[Array, float, float], Any], float | None, float | None]] = {
     "affine": (lambda x, a, b: a * x + b, 1.0, 0.0),
     "elu": (lambda x, a, _: np.where(x < 0, a * np.expm1(np.minimum(x, 0)), x), 1.0, None),
-    "hardsigmoid": (lambda x, a, b: np.clip(a * x + b, 0, 1), 0.2, 0.5),
-    "leakyrelu": (lambda x, a, _: np.where(x < 0, a * x, x), 0.01, None),
+    "hardsigmoid": (lambda x, a, b: np.clip(a * x + b, 0, 1), 0.20000000298023224, 0.5),
+    "leakyrelu": (lambda x, a, _: np.where(x < 0, a * x, x), LEAK, None),
     "scaledtanh": (lambda x, a, b: a * np.tanh(b * x), 1.0, 1.0),
     "thresholdedrelu": (lambda x, a, _: np.where(x < a, 0, x), 1.0, None),
 }
