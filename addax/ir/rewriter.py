@@ -168,10 +168,13 @@ class Rewriter:
     def erase(self, node: ir.Node) -> list[ir.Node]:
         """Remove a node that nobody reads; returns the producers that it may have left unread."""
         sources = [v.producer() for v in node.inputs if v is not None]
-        for graph in _bodies(node):
-            for inner in graph:
+        for body in list(_bodies(node)):
+            for inner in body:
                 sources += [v.producer() for v in inner.inputs if v is not None]
                 detach(inner)
+            # Nobody who still holds one of these nodes may take it for part of the model.
+            body.outputs.clear()
+            body.remove(list(body))
         detach(node)
         graph = _graph_of(node)
         # `Graph.remove` hashes all outputs of the graph at each call: wait until that is paid for.
