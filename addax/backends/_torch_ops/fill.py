@@ -1,0 +1,50 @@
+"""Tensors made out of nothing but a shape or a range."""
+
+from typing import Any
+
+import onnx_ir as ir
+import torch
+
+from addax.backends._torch_ops.site import Site
+from addax.backends._torch_ops.table import Converters, Ints, Scalar, Tensor
+
+OPS = Converters()
+
+
+@OPS.op("ConstantOfShape")
+def constant_of_shape(shape: Ints, *, value: ir.TensorProtocol | None = None, site: Site) -> Tensor:
+    """A tensor of one repeated element, 0.0 by default."""
+    dtype = ir.DataType.FLOAT if value is None else value.dtype
+    element = 0.0 if value is None else value.numpy().reshape(-1)[0].item()
+    result: Tensor = site.call(
+        torch.full, tuple(shape), element, dtype=site.torch_dtype(dtype), device=site.device
+    )
+    return result
+
+
+@OPS.op("Range")
+def range_(start: Scalar, limit: Scalar, delta: Scalar, *, stash_type: int = 1, site: Site) -> Any:
+    """Numbers from `start` on, `delta` apart, before `limit`."""
+    del stash_type
+    dtype = site.torch_dtype(site.dtype(0))
+    counts = isinstance(start, int) and isinstance(delta, int) and (start, delta) == (0, 1)
+    if counts and site.is_size(limit):
+        return site.call(torch.arange, limit, dtype=dtype, device=site.device)
+    return site.call(_range, start, limit, delta, dtype, site.device)
+
+
+def _range(
+    start: float, limit: float, delta: float, dtype: torch.dtype, device: torch.device | None
+) -> Tensor:
+    """Any range, empty ones included, which torch.arange refuses."""
+    count = max(0, -int((start - limit) // delta))
+    return torch.arange(count, device=device).to(dtype) * delta + start
+
+
+@OPS.op("EyeLike")
+def eye_like(x: Tensor, *, dtype: int | None = None, k: int = 0, site: Site) -> Tensor:
+    """Ones on a diagonal, in the shape of `x`."""
+    rows, columns = site.sizes(0, x)
+    kind = site.torch_dtype(site.dtype(0) if dtype is None else dtype)
+    ones = site.call(torch.ones, (rows, columns), dtype=kind, device=x.device)
+    return torch.triu(torch.tril(ones, k), k)

@@ -1,0 +1,111 @@
+"""Sequences of tensors, which are Python lists, and optional values, which may be None."""
+
+from typing import Any
+
+import onnx_ir as ir
+import torch
+
+from addax.backends._torch_ops.site import Site
+from addax.backends._torch_ops.table import Converters, Ints, Scalar, Tensor
+
+OPS = Converters()
+
+
+@OPS.op("SequenceConstruct", since=11)
+def construct(*xs: Tensor) -> list[Tensor]:
+    """The inputs as a sequence."""
+    return list(xs)
+
+
+@OPS.op("SequenceEmpty", since=11)
+def empty(*, dtype: int = 1) -> list[Tensor]:
+    """A sequence of nothing."""
+    del dtype
+    return []
+
+
+@OPS.op("SequenceAt", since=11)
+def at(sequence: Tensor, position: Scalar, *, site: Site) -> Tensor:
+    """One element; negative positions count from the end."""
+    return site.call(_at, sequence, position)
+
+
+def _at(sequence: list[Tensor], position: int) -> Tensor:
+    return sequence[position]
+
+
+@OPS.op("SequenceInsert", since=11)
+def insert(sequence: Tensor, x: Tensor, position: Scalar | None = None, *, site: Site) -> Tensor:
+    """The sequence with one more element, at the end unless said otherwise."""
+    return site.call(_insert, sequence, x, position)
+
+
+def _insert(sequence: list[Tensor], x: Tensor, position: int | None) -> list[Tensor]:
+    place = len(sequence) if position is None else position
+    return [*sequence[:place], x, *sequence[place:]]
+
+
+@OPS.op("SequenceErase", since=11)
+def erase(sequence: Tensor, position: Scalar | None = None, *, site: Site) -> Tensor:
+    """The sequence without one element, the last unless said otherwise."""
+    return site.call(_erase, sequence, -1 if position is None else position)
+
+
+def _erase(sequence: list[Tensor], position: int) -> list[Tensor]:
+    place = position + len(sequence) if position < 0 else position
+    return [*sequence[:place], *sequence[place + 1 :]]
+
+
+@OPS.op("SequenceLength", since=11)
+def length(sequence: Tensor, *, site: Site) -> Tensor:
+    """How many elements there are."""
+    return site.call(_length, sequence, site.device)
+
+
+def _length(sequence: list[Tensor], device: torch.device | None) -> Tensor:
+    return torch.tensor(len(sequence), dtype=torch.int64, device=device)
+
+
+@OPS.op("ConcatFromSequence", since=11)
+def concat(sequence: Tensor, *, axis: int, new_axis: int = 0) -> Tensor:
+    """The elements joined along an axis, a new one if asked for."""
+    return torch.stack(sequence, axis) if new_axis else torch.cat(sequence, axis)
+
+
+@OPS.op("SplitToSequence", since=11)
+def split(
+    x: Tensor, sizes: Ints | None = None, *, axis: int = 0, keepdims: int = 1, site: Site
+) -> Any:
+    """Parts along an axis as a sequence."""
+    if sizes is None:
+        parts = torch.split(x, 1, axis)
+        return site.call(_squeezed, parts, axis) if not keepdims else site.call(list, parts)
+    scalar = site.rank(1) == 0
+    return site.call(list, torch.split(x, sizes[0] if scalar else list(sizes), axis))
+
+
+def _squeezed(parts: tuple[Tensor, ...], axis: int) -> list[Tensor]:
+    return [part.squeeze(axis) for part in parts]
+
+
+@OPS.op("Optional", since=15)
+def optional(x: Tensor | None = None, *, type: ir.TypeProtocol | None = None) -> Any:  # noqa: A002
+    """The value itself, or nothing."""
+    del type
+    return x
+
+
+@OPS.op("OptionalGetElement", since=15)
+def get_element(x: Tensor) -> Tensor:
+    """The value that is there."""
+    return x
+
+
+@OPS.op("OptionalHasElement", since=15)
+def has_element(x: Tensor | None = None, *, site: Site) -> Tensor:
+    """Whether there is a value."""
+    return site.call(_has_element, x, site.device)
+
+
+def _has_element(x: Tensor | None, device: torch.device | None) -> Tensor:
+    return torch.tensor(x is not None, device=device)
