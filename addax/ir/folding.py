@@ -1,6 +1,7 @@
 """Arithmetic on constants: operators computed in float64 and rounded once at the end."""
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,18 +43,7 @@ def compute(
     Returns:
         Floating results in float64, to be rounded to the element type beside them.
     """
-    attrs = [
-        item if isinstance(item, ir.Attr) else ir.convenience.convert_attribute(name, item)
-        for name, item in attributes.items()
-    ]
-    node = ir.Node("", op_type, (), attrs, num_outputs=outputs)
-    site = Site(outputs, opset, {"": opset}, np.dtype(np.float64))
-    try:
-        call = meaning(node, node.attributes, site, {})
-    except UnsupportedOpError:
-        decline(f"{op_type} has no known meaning on constants")
-    if isinstance(call, Body):
-        decline(f"{op_type} has no direct meaning on constants")
+    call = _call(op_type, _frozen(attributes), opset, outputs)
     try:
         with np.errstate(all="ignore"):  # overflow and NaN are judged by `round_to` and the guards
             made = call(*arrays)
@@ -65,6 +55,32 @@ def compute(
     return [
         (r, floating if r.dtype.kind == "f" else ir.DataType.from_numpy(r.dtype)) for r in results
     ]
+
+
+def _frozen(attributes: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    return tuple(
+        (name, tuple(item) if isinstance(item, list) else item) for name, item in attributes.items()
+    )
+
+
+@functools.lru_cache(maxsize=1024)
+def _call(
+    op_type: str, attributes: tuple[tuple[str, Any], ...], opset: int, outputs: int
+) -> Callable[..., Any]:
+    """What computes an operator in float64; found once, since finding takes longer than sums do."""
+    attrs = [
+        item if isinstance(item, ir.Attr) else ir.convenience.convert_attribute(name, item)
+        for name, item in attributes
+    ]
+    node = ir.Node("", op_type, (), attrs, num_outputs=outputs)
+    site = Site(outputs, opset, {"": opset}, np.dtype(np.float64))
+    try:
+        call = meaning(node, node.attributes, site, {})
+    except UnsupportedOpError:
+        decline(f"{op_type} has no known meaning on constants")
+    if isinstance(call, Body):
+        decline(f"{op_type} has no direct meaning on constants")
+    return call
 
 
 def _floating_type(
@@ -84,6 +100,10 @@ def round_to(array: Array, dtype: ir.DataType) -> ir.Tensor[Any]:
         return ir.Tensor(array, dtype=dtype)
     with np.errstate(over="ignore"):
         rounded = array.astype(dtype.numpy(), order="C")
-    if not np.array_equal(np.isfinite(rounded.astype(np.float64)), np.isfinite(array)):
+    if not np.isfinite(rounded).all() and not _same_infinities(rounded, array):
         decline(f"a folded constant overflows {dtype}")
     return ir.Tensor(rounded, dtype=dtype)
+
+
+def _same_infinities(rounded: Array, array: Array) -> bool:
+    return np.array_equal(np.isfinite(rounded.astype(np.float64)), np.isfinite(array))

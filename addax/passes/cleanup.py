@@ -182,13 +182,14 @@ def _is_neutral_tensor(node: ir.Node) -> bool:
     match=EveryNode(_is_neutral_tensor, frozenset({"Add", "Mul"})),
     exact=Exact.BITWISE,
 )
-def neutral_tensor(op: Op) -> ir.Value:
+def neutral_tensor(op: Op) -> ir.Value | None:
     """Neutral: x + [0, ...], [1, ...] x -> x where the constant does not enlarge x."""
     x, out = op.root.inputs[0], op.root.outputs[0]
-    if x is None:
-        decline("no operand")
     require(
-        x.shape is not None and x.shape == out.shape and None not in [_d(d) for d in x.shape],
+        x is not None
+        and x.shape is not None
+        and x.shape == out.shape
+        and None not in [_d(d) for d in x.shape],
         "may broadcast x",
         x,
     )
