@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
+import numpy as np
 import onnx
 
 from addax.errors import InvalidGraphError
@@ -73,7 +74,7 @@ class _Tracer:
             self._domain,
             op_type,
             inputs[:-1] if is_open else inputs,
-            tuple(sorted(keywords.items())),
+            tuple((key, _stored(item)) for key, item in sorted(keywords.items())),
             is_open,
             shared,
             outputs,
@@ -82,6 +83,11 @@ class _Tracer:
         )
         values = tuple(Sym(name if i == 0 else "", node, i) for i in range(outputs))
         return values[0] if outputs == 1 else values
+
+
+def _stored(item: Any) -> Any:
+    """An attribute's value as ONNX stores it: numbers in float32."""
+    return float(np.float32(item)) if isinstance(item, float) else item
 
 
 def trace(pattern: Pattern) -> PatternNode:

@@ -170,9 +170,13 @@ def same_shape(a: ir.Value | None, b: ir.Value | None) -> bool:
 
 
 def attribute(node: ir.Node, name: str, default: Any = None) -> Any:
-    """The Python value of an attribute, or `default` where absent; strings are `str`."""
+    """The Python value of an attribute, or `default` where absent; strings are `str`.
+
+    A number is the float32 that ONNX stores: 1e-5 is 9.99999974e-06, given or by default.
+    """
     found = node.attributes.get(name)
-    return default if found is None or found.is_ref() else found.value
+    value = default if found is None or found.is_ref() else found.value
+    return float(np.float32(value)) if type(value) is float else value
 
 
 def producer(value: ir.Value | None, *op_types: str) -> ir.Node | None:
