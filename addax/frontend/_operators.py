@@ -36,24 +36,35 @@ def check_operators(model: ir.Model) -> None:
     Operators of custom domains stay as they are: a runtime may serve them.
 
     Raises:
-        InvalidGraphError: If the standard operators are used and not imported.
+        InvalidGraphError: If the standard operators are used and not imported, or an attribute
+            is not of the type that its operator has it.
         UnsupportedOpError: If a version or an operator does not exist.
     """
     for root in roots(model):
         _normalize_imports(root.opset_imports)
         for domain, version in root.opset_imports.items():
             _check_version(domain, version)
-    seen: set[tuple[str, str, str, int]] = set()
+    known: dict[tuple[str, str, str, int], dict[str, int]] = {}
     imports = model.opset_imports
     for scope in scopes(model):
         if isinstance(scope, ir.Function):
             imports = scope.opset_imports
         for node in scope:
-            version = _import(node, imports)
-            key = (*node.op_identifier(), version)
-            if key not in seen and node.op_identifier() not in model.functions:
-                _check_operator(node, version)
-            seen.add(key)
+            version = imports.get(node.domain) or _import(node, imports)
+            key = (node.domain, node.op_type, node.overload, version)
+            types = known.get(key)
+            if types is None:
+                types = {}
+                if node.op_identifier() not in model.functions:
+                    _check_operator(node, version)
+                    types = _attribute_types(node.domain, node.op_type, version)
+                known[key] = types
+            for name, attr in node.attributes.items():
+                if types.get(name, attr.type) != attr.type:
+                    raise InvalidGraphError(
+                        f"attribute {name!r} of {describe(node)} is of type {attr.type.name}; "
+                        f"expected {ir.AttributeType(types[name]).name}"
+                    )
 
 
 def _normalize_imports(imports: dict[str, int]) -> None:
@@ -72,16 +83,15 @@ def _check_version(domain: str, version: int) -> None:
 
 
 def _import(node: ir.Node, imports: dict[str, int]) -> int:
-    """The version of a node's operator set; a missing import of a custom one is added."""
-    if node.domain not in imports:
-        if node.domain in ("", *_domains()):
-            raise InvalidGraphError(
-                f"{describe(node)} is in operator set {node.domain or 'ai.onnx'!r}, which the "
-                f"model does not import (it imports {sorted(imports)})"
-            )
-        logger.info("the model does not import %r, which it uses: taken as 1", node.domain)
-        imports[node.domain] = 1
-    return imports[node.domain]
+    """Import the operator set of a node that the model has forgotten, if it is a custom one."""
+    if node.domain in ("", *_domains()):
+        raise InvalidGraphError(
+            f"{describe(node)} is in operator set {node.domain or 'ai.onnx'!r}, which the "
+            f"model does not import (it imports {sorted(imports)})"
+        )
+    logger.info("the model does not import %r, which it uses: taken as 1", node.domain)
+    imports[node.domain] = 1
+    return 1
 
 
 def _check_operator(node: ir.Node, version: int) -> None:
@@ -103,6 +113,19 @@ def _check_operator(node: ir.Node, version: int) -> None:
         f"{describe(node)}: operator set {domain or 'ai.onnx'!r} version {version} has no "
         f"{op_type!r}; {advice}"
     )
+
+
+@functools.cache
+def _attribute_types(domain: str, op_type: str, version: int) -> dict[str, int]:
+    """The type of each attribute of an operator, as a number of the protobuf enumeration."""
+    schemas = _schemas(domain).get(op_type, {})
+    since = max((v for v in schemas if v <= version), default=None)
+    if since is None:
+        return {}
+    return {
+        name: int(attr.type)  # type: ignore[call-overload]  # an enumeration; the stub forgot
+        for name, attr in schemas[since].attributes.items()
+    }
 
 
 @functools.cache

@@ -74,7 +74,7 @@ def _adapted(model: ir.Model, target: int) -> Iterator[tuple[ir.Node, int, Adapt
                 continue
             if any(attr.is_ref() for attr in node.attributes.values()):
                 raise Unchanged(f"{node.op_type} takes an attribute from its function's call")
-            if node.op_type not in ADAPTERS:
+            if node.op_type not in ADAPTERS or not node.inputs:
                 raise Unchanged(f"{node.op_type} has changed, and has no adapter")
             yield node, version, ADAPTERS[node.op_type]
 

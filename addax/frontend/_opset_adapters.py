@@ -7,6 +7,7 @@ Sources: the operators' changelog in the ONNX specification; where it is silent 
 Upsample, RoiAlign 10), what ONNX Runtime does.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ import onnx_ir as ir
 
 from addax.ir.model import scopes
 from addax.ir.query import attribute, constant, rank
+
+logger = logging.getLogger(__name__)
 
 Adapter = Callable[[ir.Node, int, "Names"], Iterator[None]]
 
@@ -234,7 +237,7 @@ def _resize(node: ir.Node, since: int, names: Names) -> Iterator[None]:
         if nearest and (factors is None or (factors < 1).any()):
             raise Unchanged(f"Resize {node.name!r} may shrink, and its rounding is not specified")
         yield
-        _as_resize(node, node.inputs[1])
+        _as_resize(node, _input(node, 1))
         return
     inputs = [_input(node, index) for index in range(4)]
     values = [None if value is None else constant(value) for value in inputs]
@@ -287,6 +290,10 @@ def _layer_normalization(node: ir.Node, since: int, names: Names) -> Iterator[No
     if None in types or len(types) > 1:
         raise Unchanged(f"LayerNormalization {node.name!r} has operands of several types")
     yield
+    ignored = sorted(node.attributes.keys() - {"axis", "epsilon", "stash_type"})
+    if since < 17 and ignored:  # ONNX Runtime checks no attributes of what it had by itself
+        logger.warning("LayerNormalization %r ignores %s", node.name, ", ".join(ignored))
+        _drop(node, *ignored)
 
 
 _REDUCED = ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare")

@@ -13,6 +13,7 @@ from addax.ir.model import scopes
 
 OpenTensor = Callable[[ir.ExternalTensor], MappedTensor]
 
+_ELEMENTS = {dtype.value for dtype in ir.DataType} - {ir.DataType.UNDEFINED.value}
 _TENSORS = (ir.AttributeType.TENSOR, ir.AttributeType.TENSORS)
 
 
@@ -62,9 +63,11 @@ def _own(tensor: ir.TensorProtocol, open_external: OpenTensor) -> ir.TensorProto
 def _decode(proto: onnx.TensorProto) -> ir.TensorProtocol:
     """The tensor in a message."""
     name, dims = proto.name or None, tuple(proto.dims)
+    if proto.data_type not in _ELEMENTS:
+        raise InvalidGraphError(
+            f"tensor {proto.name!r} has element type {proto.data_type}, which does not exist"
+        )
     element = ir.DataType(proto.data_type)
-    if element == ir.DataType.UNDEFINED:
-        raise InvalidGraphError(f"tensor {proto.name!r} has no element type")
     if min(dims, default=0) < 0:
         raise InvalidGraphError(f"tensor {proto.name!r} has a negative dimension: {list(dims)}")
     if proto.HasField("raw_data"):

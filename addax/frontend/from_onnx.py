@@ -14,6 +14,7 @@ from addax.frontend import _proto
 from addax.frontend._operators import check_operators
 from addax.frontend._opset import TARGET, raise_opset
 from addax.frontend._order import sort
+from addax.frontend._text import check_text
 from addax.frontend._weights import OpenTensor, own_weights
 from addax.ir import collector
 from addax.ir.external import Folder, Folders, MappedTensor
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 Bytes: TypeAlias = bytes | bytearray | memoryview
 OnnxSource: TypeAlias = str | os.PathLike[str] | Bytes | onnx.ModelProto | ir.Model
 
+_DAMAGE = (ir.serde.SerdeError, TypeError, ValueError)  # what damaged messages lead to
 _OVERRIDABLE = 4  # the IR version since which an initializer that is an input is only a default
 
 
@@ -62,6 +64,7 @@ def from_onnx(source: OnnxSource) -> ir.Model:
 
 def _complete(model: ir.Model, open_external: OpenTensor) -> None:
     """Check a model that has just been read, and bring it to the form that addax works on."""
+    check_text(model)
     own_weights(model, open_external)
     check_operators(model)
     sort(model)
@@ -75,13 +78,12 @@ def _deserialize(proto: onnx.ModelProto) -> ir.Model:
     _proto.check(proto)
     try:
         return ir.serde.deserialize_model(proto)
-    except ir.serde.SerdeError as error:
-        cause = _root_cause(error)
-        if "redeclared" not in str(cause):
+    except _DAMAGE as error:
+        if "redeclared" not in str(_root_cause(error)):
             raise _explain(error) from error
     try:
         return ir.serde.deserialize_model(_proto.without_repeated_constants(proto))
-    except ir.serde.SerdeError as error:
+    except _DAMAGE as error:
         raise _explain(error) from error
 
 
