@@ -22,7 +22,6 @@ from addax.ir import (
     Op,
     attribute,
     constant,
-    decline,
     known_rank,
     producer,
     producing,
@@ -253,11 +252,13 @@ def slice_of_concat(op: Op) -> ir.Value:
     require(cuts is not None and set(cuts) == {axis}, "it cuts another axis, or is not constant")
     require(size is not None, "the size of an operand is known only at run time")
     taken = (cuts or {})[axis].of(size or 0)
-    for value, start, length in _places(inner, axis):
-        if taken and start <= min(taken) and max(taken) < start + length:
-            break
-    else:
-        decline("it takes from several operands, or nothing")
+    found = [
+        (value, start, length)
+        for value, start, length in _places(inner, axis)
+        if taken and start <= min(taken) and max(taken) < start + length
+    ]
+    require(found, "it takes from several operands, or nothing")
+    ((value, start, length),) = found
     cut = _cuts.spell(range(taken.start - start, taken.stop - start, taken.step), length)
     return _cuts.write(op, value, {} if cut == Cut(0, length) else {axis: cut})
 
