@@ -69,13 +69,17 @@ def _first_late(root: ir.Graph | ir.Function) -> ir.Node | None:
 def _in_order(scope: ir.Graph | ir.Function) -> Iterator[ir.Node]:
     """Nodes as they run: those of a body before the node that has it returns its outputs."""
     for node in scope:
-        for attr in node.attributes.values():
-            if attr.type == ir.AttributeType.GRAPH and not attr.is_ref():
-                yield from _in_order(attr.value)
-            elif attr.type == ir.AttributeType.GRAPHS and not attr.is_ref():
-                for graph in attr.value:
-                    yield from _in_order(graph)
+        for graph in _bodies(node):
+            yield from _in_order(graph)
         yield node
+
+
+def _bodies(node: ir.Node) -> Iterator[ir.Graph]:
+    for attr in node.attributes.values():
+        if attr.type == ir.AttributeType.GRAPH and not attr.is_ref():
+            yield attr.value
+        elif attr.type == ir.AttributeType.GRAPHS and not attr.is_ref():
+            yield from attr.value
 
 
 def _cycle(root: ir.Graph | ir.Function) -> list[ir.Node]:
@@ -86,5 +90,6 @@ def _cycle(root: ir.Graph | ir.Function) -> list[ir.Node]:
             producer = None if value is None else value.producer()
             if producer is not None:
                 depends.add_edge(producer, node)
+        depends.add_edges_from((inner, node) for graph in _bodies(node) for inner in graph)
     edges = nx.find_cycle(depends)
     return [start for start, _ in edges] + [edges[-1][1]]
