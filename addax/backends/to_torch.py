@@ -1,4 +1,4 @@
-"""ONNX back to torch: an `fx.GraphModule` that agrees with the graph, trainable where the ops are."""
+"""ONNX back to torch: an `fx.GraphModule` that agrees with the graph and can be trained."""
 
 import onnx_ir as ir
 import torch

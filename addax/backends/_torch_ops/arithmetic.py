@@ -78,7 +78,8 @@ _arithmetic("Mul", operator.mul)
 def divide(a: Number, b: Number, *, site: Site) -> Tensor:
     """The quotient; that of integers is rounded towards zero."""
     if site.dtype(0).is_floating_point() or site.dtype(0) in _COMPLEX:
-        return a / b
+        result: Tensor = a / b
+        return result
     a = a if site.integers(0) is None else site.tensor(0)
     return torch.div(a, b, rounding_mode="trunc")
 
@@ -126,13 +127,14 @@ def power_before_numpy_broadcasting(
 @OPS.op("Sum")
 def total(*xs: Number, consumed_inputs: Sequence[int] = ()) -> Tensor:
     """The sum of all inputs."""
-    return functools.reduce(operator.add, xs)
+    result: Tensor = functools.reduce(operator.add, xs)
+    return result
 
 
 @OPS.op("Mean")
 def mean(*xs: Number, consumed_inputs: Sequence[int] = ()) -> Tensor:
     """The mean of all inputs."""
-    return functools.reduce(operator.add, xs) / len(xs)
+    return total(*xs) / len(xs)
 
 
 @OPS.op("Max")

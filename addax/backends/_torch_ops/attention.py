@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 import torch.nn.functional as F  # noqa: N812  # torch's own custom
 
 from addax.backends._torch_ops.site import Site
@@ -34,7 +35,11 @@ def attention(
     """softmax(q k^T scale + mask) v by torch's fused kernels; other forms by the op's own body."""
     del qk_matmul_output_mode
     extras = past_key, past_value, nonpad_kv_seqlen, softmax_precision
-    plain = all(extra is None for extra in extras) and softcap == 0.0 and max(left_window_size, right_window_size) < 0
+    plain = (
+        all(extra is None for extra in extras)
+        and softcap == 0.0
+        and max(left_window_size, right_window_size) < 0
+    )
     plain = plain and site.outputs == 1
     if not plain or (mask is not None and is_causal) or (is_causal and not _is_square(site)):
         return NotImplemented
@@ -74,4 +79,4 @@ def _heads(
 
 def _split(x: Tensor, heads: int) -> Tensor:
     """x[B, S, H D] as y[B, H, S, D]."""
-    return x.unflatten(2, (heads, -1)).transpose(1, 2)
+    return torch.unflatten(x, 2, (heads, -1)).transpose(1, 2)

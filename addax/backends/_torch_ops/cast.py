@@ -43,7 +43,7 @@ def _converted(x: Tensor, to: ir.DataType, saturate: int, round_mode: str, site:
         greatest = torch.finfo(dtype).max
         x = torch.clamp(x.to(torch.float32), -greatest, greatest)
     elif to == ir.DataType.FLOAT8E4M3FN:
-        # torch saturates this one format by itself; half a step above 448 is the last to round down.
+        # torch saturates this one format by itself; 464 is the last number that rounds to 448.
         x = torch.where(torch.abs(x) > _LAST_E4M3FN, math.nan, x)
     return x.to(dtype)
 

@@ -27,13 +27,12 @@ def transform(
     site.require(is_complex in (1, 2), "whether the last axis holds complex numbers is unknown")
     signal = torch.complex(x[..., 0], x[..., 1]) if is_complex == 2 else x[..., 0]
     if inverse and onesided:
-        return torch.fft.irfft(signal, length, along).unsqueeze(-1)
-    if inverse:
-        return torch.view_as_real(torch.fft.ifft(signal, length, along))
-    if not onesided:
-        return torch.view_as_real(torch.fft.fft(signal, length, along))
-    site.require(is_complex == 1, "a one-sided transform of complex numbers is not defined")
-    return torch.view_as_real(torch.fft.rfft(signal, length, along))
+        real: Tensor = torch.fft.irfft(signal, length, along)
+        return real.unsqueeze(-1)
+    site.require(not onesided or is_complex == 1, "half of a complex transform is not defined")
+    one_way = torch.fft.rfft if onesided else torch.fft.fft
+    function = torch.fft.ifft if inverse else one_way
+    return torch.view_as_real(function(signal, length, along))
 
 
 @OPS.op("DFT", since=17)
@@ -62,7 +61,8 @@ def short_time_transform(
 ) -> Tensor:
     """Transforms of frames `step` apart: signal[B, T, 1 or 2] to y[B, frame, frequency, 2]."""
     if length is None:
-        site.require(window is not None, "neither a window nor a frame length is given")
+        if window is None:
+            site.decline("neither a window nor a frame length is given")
         length = site.sizes(2, window)[0]
     parts = site.sizes(0, signal)[-1] if site.rank(0) == 3 else None
     if parts == 2:

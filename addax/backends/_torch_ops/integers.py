@@ -213,16 +213,10 @@ def _concat(_: Site, operands: Operands) -> Result:
 
 
 def _slice(site: Site, operands: Operands) -> Result:
-    if site.opset >= 10:
-        data, starts, ends, _, steps = (*operands, None, None)[:5]
-        if starts is None or ends is None:
-            return None
-        first, last = starts.items, ends.items
-        step = (1,) if steps is None else steps.items
-    else:
-        data, first, last = operands[0], site.node.attributes["starts"].value, None
-        last, step = site.node.attributes["ends"].value, (1,)
-    bounds = (*first, *last, *step)
+    data, starts, ends, _, steps = (*operands, None, None, None, None)[:5]
+    if starts is None or ends is None:
+        return None
+    bounds = (*starts.items, *ends.items, *((1,) if steps is None else steps.items))
     if data is None or len(bounds) != 3 or not all(isinstance(i, int) for i in bounds):
         return None
     return Integers(data.items[slice(*bounds)], False, data.dtype)

@@ -108,7 +108,7 @@ def _weighted(x: Tensor, axis: int, taps: Tensor, weights: Tensor) -> Tensor:
     """Sums over the taps, in the type of `x` (integers by way of doubles)."""
     dtype = x.dtype
     x = x if dtype.is_floating_point else x.double()
-    picked = torch.index_select(x, axis, taps.reshape(-1)).unflatten(axis, taps.shape)
+    picked = torch.unflatten(torch.index_select(x, axis, taps.reshape(-1)), axis, taps.shape)
     shape = [1] * picked.dim()
     shape[axis], shape[axis + 1] = taps.shape
     y = (picked * weights.to(x.dtype).reshape(shape)).sum(axis + 1)

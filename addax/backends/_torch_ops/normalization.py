@@ -125,11 +125,11 @@ def layer_normalization(
     sizes = list(site.sizes(0, x)[site.axis(axis) :])
     given = (1,) if bias is None else (1, 2)
     whole = all(site.static_shape(index) == tuple(sizes) for index in given)
-    weights = (scale, bias) if whole else (None, None)
+    w, b = (scale, bias) if whole else (None, None)
     if site.outputs == 1:
-        result: tuple[Tensor, ...] = (F.layer_norm(x, sizes, *weights, epsilon),)
+        result: tuple[Tensor, ...] = (F.layer_norm(x, sizes, w, b, epsilon),)
     else:
-        made = torch.native_layer_norm(x, sizes, *weights, epsilon)
+        made = torch.native_layer_norm(x, sizes, w, b, epsilon)
         result = (made[0], made[1], made[2])
     if not whole:
         y = result[0] * scale

@@ -44,7 +44,8 @@ def global_max_pool(x: Tensor, *, site: Site) -> Tensor:
 @OPS.op("GlobalLpPool", since=2)
 def global_lp_pool(x: Tensor, *, p: int = 2, site: Site) -> Tensor:
     """The p-norm over all spatial axes."""
-    return torch.linalg.vector_norm(x, p, tuple(range(2, site.rank(0))), keepdim=True)
+    norm: Tensor = torch.linalg.vector_norm(x, p, tuple(range(2, site.rank(0))), keepdim=True)
+    return norm
 
 
 @OPS.op("MaxPool")
@@ -90,9 +91,10 @@ def max_pool(
         return_indices=indexed,
     )
     dtype = site.torch_dtype(site.dtype(0))
+    values: Tensor = y[0] if indexed else y
+    values = values.to(dtype) if narrow else values
     if not indexed:
-        return y.to(dtype) if narrow else y
-    values = y[0].to(dtype) if narrow else y[0]
+        return values
     return values, site.call(_global_indices, y[1], wide, shift, sizes, bool(storage_order))
 
 

@@ -1,4 +1,4 @@
-"""Records torch calls into one fx graph; each node carries the origin of the ONNX node it serves."""
+"""Records torch calls into one fx graph; each carries the origin of the ONNX node it serves."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -58,7 +58,7 @@ class Recorder(GraphAppendingTracer):
         """Name the node behind a proxy, unless it was recorded before the mark `since`."""
         node = proxy.node
         if name and self._serials.get(node, -1) >= since and node.op != "get_attr":
-            node._rename(identifier(name))  # fx has no public way
+            node._rename(identifier(name))  # noqa: SLF001  # fx has no public way
 
     def call(self, target: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Record a call of a function, for those that take no tensor to record themselves."""

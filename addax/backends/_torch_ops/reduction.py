@@ -75,9 +75,8 @@ def _extreme(
         if not axes:
             return x
         shape = site.static_shape(0)
-        if shape is not None and 0 in shape:
-            if not all(isinstance(axis, int) for axis in axes):
-                site.decline("the axes of an empty tensor are computed; they must be constants")
+        if shape is not None and 0 in shape and not all(isinstance(a, int) for a in axes):
+            site.decline("the axes of an empty tensor are computed; they must be constants")
         if shape is not None and any(isinstance(a, int) and shape[a] == 0 for a in axes):
             return site.call(
                 torch.full,
@@ -122,7 +121,8 @@ def _l2(x: Tensor, axes: tuple[int, ...], keepdims: bool, site: Site) -> Tensor:
     if not axes:
         return torch.abs(x)
     if dtype.is_floating_point():
-        return torch.linalg.vector_norm(x, 2, axes, keepdim=keepdims)
+        norm: Tensor = torch.linalg.vector_norm(x, 2, axes, keepdim=keepdims)
+        return norm
     norm = torch.linalg.vector_norm(x.double(), 2, axes, keepdim=keepdims)
     return norm.to(site.torch_dtype(dtype))
 
@@ -149,18 +149,16 @@ _reduction("ReduceLogSum", _log_sum, axes_are_input_since=18)
 _reduction("ReduceLogSumExp", _log_sum_exp, axes_are_input_since=18)
 
 
-def _place(function: Callable[..., Any], name: str) -> None:
+def _place(function: Callable[..., Tensor], name: str) -> None:
     @OPS.op(name)
     def place(
         x: Tensor, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0, site: Site
     ) -> Tensor:
         x = x.to(torch.int32) if site.dtype(0) == ir.DataType.BOOL else x
         if not select_last_index:
-            result: Tensor = function(x, dim=axis, keepdim=bool(keepdims))
-            return result
-        last = site.sizes(0, x)[site.axis(axis)] - 1
-        result = last - function(torch.flip(x, [axis]), dim=axis, keepdim=bool(keepdims))
-        return result
+            return function(x, dim=axis, keepdim=bool(keepdims))
+        turned = function(torch.flip(x, [axis]), dim=axis, keepdim=bool(keepdims))
+        return site.size(x, axis) - 1 - turned
 
 
 _place(torch.argmax, "ArgMax")

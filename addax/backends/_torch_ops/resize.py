@@ -97,12 +97,11 @@ def _is_identity(target: Target, own: Sequence[int]) -> bool:
 def _by_scales(site: Site, own: Sequence[int], axes: Sequence[int], scales: Floats) -> list[Target]:
     targets = []
     for axis, scale in zip(axes, scales, strict=True):
-        size = own[axis]
-        if not isinstance(scale, float):
-            count: Any = site.call(_floor_product, size, scale)
-        elif isinstance(size, int):
-            count = int(size * scale)
-        elif scale == int(scale):
+        size: Any = own[axis]
+        known = isinstance(scale, float)
+        if known and isinstance(size, int):
+            count: Any = int(size * scale)
+        elif known and scale == int(scale):
             count = site.as_size(size if scale == 1 else size * int(scale))
         else:
             count = site.call(_floor_product, size, scale)

@@ -36,11 +36,10 @@ class Scope:
         Raises:
             InvalidGraphError: nothing before this point makes the value.
         """
-        scope: Scope | None = self
-        while scope is not None:
-            if value in scope._entries:
-                return scope._entries[value]
-            scope = scope._parent
+        if value in self._entries:
+            return self._entries[value]
+        if self._parent is not None:
+            return self._parent.entry(value)
         raise InvalidGraphError(
             f"value {value.name!r} is read before any node makes it; sort the graph, or give the "
             "value a producer, an initializer or a place among the inputs"

@@ -10,64 +10,68 @@ from addax.backends._torch_ops.table import Converters, Ints, Scalar, Tensor
 
 OPS = Converters()
 
+Sequence = list[Tensor]
+
 
 @OPS.op("SequenceConstruct", since=11)
-def construct(*xs: Tensor) -> list[Tensor]:
+def construct(*xs: Tensor) -> Sequence:
     """The inputs as a sequence."""
     return list(xs)
 
 
 @OPS.op("SequenceEmpty", since=11)
-def empty(*, dtype: int = 1) -> list[Tensor]:
+def empty(*, dtype: int = 1) -> Sequence:
     """A sequence of nothing."""
     del dtype
     return []
 
 
 @OPS.op("SequenceAt", since=11)
-def at(sequence: Tensor, position: Scalar, *, site: Site) -> Tensor:
+def at(sequence: Sequence, position: Scalar, *, site: Site) -> Tensor:
     """One element; negative positions count from the end."""
     return site.call(_at, sequence, position)
 
 
-def _at(sequence: list[Tensor], position: int) -> Tensor:
+def _at(sequence: Sequence, position: int) -> Tensor:
     return sequence[position]
 
 
 @OPS.op("SequenceInsert", since=11)
-def insert(sequence: Tensor, x: Tensor, position: Scalar | None = None, *, site: Site) -> Tensor:
+def insert(
+    sequence: Sequence, x: Tensor, position: Scalar | None = None, *, site: Site
+) -> Sequence:
     """The sequence with one more element, at the end unless said otherwise."""
     return site.call(_insert, sequence, x, position)
 
 
-def _insert(sequence: list[Tensor], x: Tensor, position: int | None) -> list[Tensor]:
+def _insert(sequence: Sequence, x: Tensor, position: int | None) -> Sequence:
     place = len(sequence) if position is None else position
     return [*sequence[:place], x, *sequence[place:]]
 
 
 @OPS.op("SequenceErase", since=11)
-def erase(sequence: Tensor, position: Scalar | None = None, *, site: Site) -> Tensor:
+def erase(sequence: Sequence, position: Scalar | None = None, *, site: Site) -> Sequence:
     """The sequence without one element, the last unless said otherwise."""
     return site.call(_erase, sequence, -1 if position is None else position)
 
 
-def _erase(sequence: list[Tensor], position: int) -> list[Tensor]:
+def _erase(sequence: Sequence, position: int) -> Sequence:
     place = position + len(sequence) if position < 0 else position
     return [*sequence[:place], *sequence[place + 1 :]]
 
 
 @OPS.op("SequenceLength", since=11)
-def length(sequence: Tensor, *, site: Site) -> Tensor:
+def length(sequence: Sequence, *, site: Site) -> Tensor:
     """How many elements there are."""
     return site.call(_length, sequence, site.device)
 
 
-def _length(sequence: list[Tensor], device: torch.device | None) -> Tensor:
+def _length(sequence: Sequence, device: torch.device | None) -> Tensor:
     return torch.tensor(len(sequence), dtype=torch.int64, device=device)
 
 
 @OPS.op("ConcatFromSequence", since=11)
-def concat(sequence: Tensor, *, axis: int, new_axis: int = 0) -> Tensor:
+def concat(sequence: Sequence, *, axis: int, new_axis: int = 0) -> Tensor:
     """The elements joined along an axis, a new one if asked for."""
     return torch.stack(sequence, axis) if new_axis else torch.cat(sequence, axis)
 
@@ -84,7 +88,7 @@ def split(
     return site.call(list, torch.split(x, sizes[0] if scalar else list(sizes), axis))
 
 
-def _squeezed(parts: tuple[Tensor, ...], axis: int) -> list[Tensor]:
+def _squeezed(parts: tuple[Tensor, ...], axis: int) -> Sequence:
     return [part.squeeze(axis) for part in parts]
 
 

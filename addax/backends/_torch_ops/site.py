@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 import onnx_ir as ir
@@ -11,6 +11,8 @@ import torch
 from addax.backends._torch_ops.dtypes import torch_dtype
 from addax.backends._torch_ops.scope import Scope
 from addax.backends._torch_ops.values import Entry, Integers
+
+Result = TypeVar("Result")
 
 
 class Unsupported(Exception):  # noqa: N818  # not an error yet: the conversion collects them
@@ -46,9 +48,10 @@ class Site:
         if not condition:
             self.decline(reason)
 
-    def call(self, target: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def call(self, target: Callable[..., Result], *args: Any, **kwargs: Any) -> Result:
         """Record a call of a function that takes no tensor, or that must not be looked into."""
-        return self.scope.recorder.call(target, *args, **kwargs)
+        made: Result = self.scope.recorder.call(target, *args, **kwargs)
+        return made
 
     @property
     def device(self) -> Any:

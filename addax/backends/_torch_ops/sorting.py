@@ -45,7 +45,7 @@ def unique(
     x: Tensor,
     *,
     axis: int | None = None,
-    sorted: int = 1,
+    sorted: int = 1,  # noqa: A002  # ONNX name
     site: Site,
 ) -> tuple[Tensor, ...]:
     """Distinct elements or slices, their first places, where each went, and how often each came."""

@@ -41,8 +41,8 @@ class Form(Enum):
 
 Number = Annotated[Any, Form.NUMBER]
 Scalar = Annotated[Any, Form.SCALAR]
-Ints = Annotated[Sequence[int], Form.INTS]
-Floats = Annotated[Sequence[float], Form.FLOATS]
+Ints = Annotated[Sequence[Any], Form.INTS]
+Floats = Annotated[Sequence[Any], Form.FLOATS]
 Constant = Annotated[np.ndarray, Form.CONSTANT]
 
 Call = TypeVar("Call", bound=Callable[..., Any])
@@ -72,8 +72,10 @@ class Converters:
     def __init__(self) -> None:
         self._converters: dict[tuple[str, str], list[Converter]] = {}
 
-    def __iter__(self) -> Iterator[tuple[str, str]]:
-        return iter(self._converters)
+    def __iter__(self) -> Iterator[tuple[tuple[str, str], Converter]]:
+        for key, converters in self._converters.items():
+            for converter in converters:
+                yield key, converter
 
     def op(self, *names: str, since: int = 1, domain: str = "") -> Callable[[Call], Call]:
         """Decorator: the function is what the ops `names` mean from opset `since` on."""
@@ -96,9 +98,8 @@ class Converters:
 
     def include(self, other: "Converters") -> None:
         """Take over every converter of another family."""
-        for key, converters in other._converters.items():
-            for converter in converters:
-                self._insert(key, converter)
+        for key, converter in other:
+            self._insert(key, converter)
 
     def _insert(self, key: tuple[str, str], converter: Converter) -> None:
         known = self._converters.setdefault(key, [])

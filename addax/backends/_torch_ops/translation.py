@@ -1,4 +1,4 @@
-"""Records an ONNX graph as an fx graph, node by node, and collects what torch has no meaning for."""
+"""Records an ONNX graph as an fx graph, node by node, and collects what has no meaning there."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -159,7 +159,7 @@ class Translation:
                 raise Unsupported(f"torch has no element type {dtype.name}")
 
     def _present(self, value: ir.Value | None, scope: Scope) -> Entry | None:
-        """The entry of a node's input; None where the input, or the function's argument, is absent."""
+        """The entry of a node's input; None where it, or the function's argument, is absent."""
         entry = None if value is None else scope.entry(value)
         return None if entry is None or entry.absent else entry
 
@@ -197,7 +197,7 @@ class Translation:
         if tensor is None:
             raise Unsupported("torch has neither strings nor sparse constants of this kind")
         value = node.outputs[0]
-        value.type, value.shape = ir.TensorType(tensor.dtype), ir.Shape(tensor.shape)
+        value.type, value.shape = ir.TensorType(tensor.dtype), ir.Shape(tensor.numpy().shape)
         self._bind_constant(value, tensor, scope, persistent=False)
 
     def _bind(self, node: ir.Node, result: Any, scope: Scope, mark: int) -> None:

@@ -95,7 +95,7 @@ def _roi_align(
             spans.append((low, span if half else span.clamp(min=1.0), count))
         ys, xs = (_samples(low, span, count, ratio) for low, span, count in spans)
         sampled = _bilinear(x[batch], ys, xs)
-        blocks = sampled.unflatten(2, (size[1], -1)).unflatten(1, (size[0], -1))
+        blocks = torch.unflatten(torch.unflatten(sampled, 2, (size[1], -1)), 1, (size[0], -1))
         regions.append(blocks.mean((2, 4)))
     return torch.stack(regions) if regions else x.new_zeros((0, x.size(1), *size))
 

@@ -1,4 +1,4 @@
-"""torch tensors of ONNX tensors, without a copy where nobody else could be surprised by a change."""
+"""torch tensors of ONNX tensors, without a copy where that can surprise nobody else."""
 
 from collections.abc import Sequence
 
@@ -42,7 +42,7 @@ def _can_be_mapped(tensor: ir.ExternalTensor, dtype: torch.dtype) -> bool:
 
 
 def _mapped(tensor: ir.ExternalTensor, dtype: torch.dtype) -> torch.Tensor:
-    shape = [int(d) for d in tensor.shape]
+    shape = [int(str(d)) for d in tensor.shape]
     try:
         raw = np.memmap(
             tensor.path,
