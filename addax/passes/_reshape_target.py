@@ -23,6 +23,7 @@ class Target(NamedTuple):
 
     def apply(self, op: Op, x: ir.Value) -> ir.Value:
         """Reshape(x, target)."""
+        require(op.opset >= 5, "the target is an attribute before opset 5", x)
         if not self.allow_zero:
             return op.Reshape(x, list(self.sizes))
         require(op.opset >= 14, "a size of zero cannot be written before opset 14", x)
