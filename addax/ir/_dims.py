@@ -19,6 +19,7 @@ UNKNOWN = ir.SymbolicDim(None)
 
 # "batch-size" and "image/height" are names; "batch - 1" and "floor(width/2)" are expressions.
 _NOT_AN_EXPRESSION = re.compile(r"\w[-+%]\w|\w/[^\W\d]|[^\w\s.+*/()%,-]")
+INVENTED = re.compile(r"\b_d\d+\b")
 _WORD = re.compile(r"[^\W\d]\w*")
 _INTEGER = re.compile(r"-?\d+")
 _LONGEST = 120
@@ -29,23 +30,23 @@ class NameMint:
 
     def __init__(self, taken: Callable[[], set[str]]) -> None:
         """Make names outside `taken()`, which is asked when the first name is needed."""
-        self._ask, self._taken = taken, set[str]()
+        self._ask = taken
+        self._taken: set[str] | None = None
         self._count = 0
-        self.made: set[str] = set()
 
     def fresh(self) -> ir.SymbolicDim:
         """A name that no dimension of the model has."""
-        if not self.made:
+        if self._taken is None:
             self._taken = self._ask()
         while (name := f"_d{self._count}") in self._taken:
             self._count += 1
         self._count += 1
-        self.made.add(name)
         return ir.SymbolicDim(name)
 
-    def has_made(self, dim: Dim) -> bool:
-        """Whether the dimension is one of these names, or computed from one."""
-        return not isinstance(dim, int) and not self.made.isdisjoint(words(dim))
+
+def is_invented(dim: Dim) -> bool:
+    """Whether the dimension is a name that inference made up, or computed from one."""
+    return not isinstance(dim, int) and bool(INVENTED.search(dim.value or ""))
 
 
 def words(dim: Dim) -> set[str]:

@@ -15,7 +15,7 @@ import onnx.shape_inference
 import onnx_ir as ir
 import onnx_shape_inference  # type: ignore[import-untyped]
 
-from addax.ir._dims import UNKNOWN, Dim, NameMint
+from addax.ir._dims import UNKNOWN, Dim, NameMint, is_invented
 from addax.ir._shape_data import ShapeData, dims
 from addax.ir.query import constant_tensor
 
@@ -112,7 +112,7 @@ class _Context(onnx_shape_inference.ShapeInferenceContext):  # type: ignore[misc
         return self._mint.fresh()
 
     def is_generated_symbol(self, name: str) -> bool:
-        return name in self._mint.made
+        return is_invented(ir.SymbolicDim(name))
 
     def set_shape(self, value: ir.Value, shape: ir.Shape) -> bool:
         self.shapes[value] = shape

@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from addax.errors import InvalidGraphError
 from addax.ir import _shape_fallback, _shape_layout, _shape_rules
-from addax.ir._dims import UNKNOWN, Dim, NameMint, is_known, show, words
+from addax.ir._dims import UNKNOWN, Dim, NameMint, is_invented, is_known, show, words
 from addax.ir._shape_data import ShapeData, has_reference
 from addax.ir._shape_scopes import SCOPED, Calls, infer_scoped, own_type
 from addax.ir.origin import describe
@@ -191,7 +191,7 @@ class ShapeInference:
         if isinstance(dim, int):
             return dim
         if value.is_graph_output():
-            return UNKNOWN if self._mint.has_made(dim) else dim
+            return UNKNOWN if is_invented(dim) else dim
         return dim if dim.value is not None else self._mint.fresh()
 
     def _refine(self, value: ir.Value, known: ir.Shape, shape: Sequence[Dim]) -> None:
@@ -245,13 +245,20 @@ class ShapeInference:
 
 
 def _is_complete(node: ir.Node) -> bool:
+    """Whether inference could add nothing: all is known, and no number can replace a name."""
+    has_name = False
     for value in node.outputs:
         if value.name == "":
             continue
         shape = value.shape
         if value.type is None or shape is None or shape.has_unknown_dim():
             return False
-    return True
+        has_name = has_name or not shape.is_static()
+    return not has_name or not all(v is None or _is_static(v) for v in node.inputs)
+
+
+def _is_static(value: ir.Value) -> bool:
+    return value.shape is not None and value.shape.is_static()
 
 
 def _dimension_names(model: ir.Model) -> set[str]:

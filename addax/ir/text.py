@@ -16,12 +16,12 @@ comments. Texts whose constants are all spelt out can be read again with `parse_
     }
 """
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal
 
 import onnx_ir as ir
 
+from addax.ir._dims import INVENTED
 from addax.ir._flow import Flow
 from addax.ir._literals import (
     attribute_text,
@@ -40,7 +40,6 @@ __all__ = ["parse_text", "to_text"]
 
 Names = Literal["canonical", "kept"]
 
-_INVENTED = re.compile(r"\b_d\d+\b")
 _INDENT = "    "
 
 
@@ -205,7 +204,7 @@ class _Printer:
         """A dimension's name; names that shape inference invented are numbered by appearance."""
         if "_d" not in name:
             return name
-        return _INVENTED.sub(
+        return INVENTED.sub(
             lambda m: self._dims.setdefault(m.group(), f"_d{len(self._dims)}"), name
         )
 
