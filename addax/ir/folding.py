@@ -43,7 +43,7 @@ def compute(
     Returns:
         Floating results in float64, to be rounded to the element type beside them.
     """
-    call = _call(op_type, _frozen(attributes), opset, outputs)
+    call = _call(op_type, attributes, opset, outputs)
     try:
         with np.errstate(all="ignore"):  # overflow and NaN are judged by `round_to` and the guards
             made = call(*arrays)
@@ -57,21 +57,46 @@ def compute(
     ]
 
 
-def _frozen(attributes: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
-    return tuple(
-        (name, tuple(item) if isinstance(item, list) else item) for name, item in attributes.items()
-    )
+_PLAIN = frozenset(
+    {
+        ir.AttributeType.FLOAT,
+        ir.AttributeType.INT,
+        ir.AttributeType.INTS,
+        ir.AttributeType.STRING,
+    }
+)
+
+
+def _call(
+    op_type: str, attributes: Mapping[str, Any], opset: int, outputs: int
+) -> Callable[..., Any]:
+    """What computes an operator in float64; remembered, since finding it takes longer than sums."""
+    attrs = [
+        item if isinstance(item, ir.Attr) else ir.convenience.convert_attribute(name, item)
+        for name, item in attributes.items()
+    ]
+    if all(attr.type in _PLAIN for attr in attrs):
+        plain = tuple(
+            (
+                attr.name,
+                attr.type,
+                tuple(attr.value) if isinstance(attr.value, list) else attr.value,
+            )
+            for attr in attrs
+        )
+        return _remembered(op_type, plain, opset, outputs)
+    return _found(op_type, attrs, opset, outputs)
 
 
 @functools.lru_cache(maxsize=1024)
-def _call(
-    op_type: str, attributes: tuple[tuple[str, Any], ...], opset: int, outputs: int
+def _remembered(
+    op_type: str, plain: tuple[tuple[str, ir.AttributeType, Any], ...], opset: int, outputs: int
 ) -> Callable[..., Any]:
-    """What computes an operator in float64; found once, since finding takes longer than sums do."""
-    attrs = [
-        item if isinstance(item, ir.Attr) else ir.convenience.convert_attribute(name, item)
-        for name, item in attributes
-    ]
+    attrs = [ir.Attr(name, kind, value) for name, kind, value in plain]
+    return _found(op_type, attrs, opset, outputs)
+
+
+def _found(op_type: str, attrs: Sequence[ir.Attr], opset: int, outputs: int) -> Callable[..., Any]:
     node = ir.Node("", op_type, (), attrs, num_outputs=outputs)
     site = Site(outputs, opset, {"": opset}, np.dtype(np.float64))
     try:
