@@ -9,7 +9,7 @@ import inspect
 import itertools
 import linecache
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -70,7 +70,7 @@ class RuleSet:
         found = self._by_kinds.get(kinds)
         if found is None:
             candidates = self._by_root.get(kinds[:2], [])
-            fitting = [m for m in candidates if _may_match(m, kinds[2:])]
+            fitting = [_ready(m) for m in candidates if _may_match(m, kinds[2:])]
             found = self._by_kinds[kinds] = (*self._everywhere, *fitting)
         return found
 
@@ -101,7 +101,7 @@ def compile_rule(rule: Rule) -> tuple[Matcher, ...]:
         matchers += [
             Matcher(
                 rule,
-                _Compiler(rule.name, spelling, wanted).function(),
+                _Late(rule.name, spelling, wanted),
                 spelling.domain,
                 spelling,
                 frozenset({spelling.op_type}),
@@ -109,6 +109,26 @@ def compile_rule(rule: Rule) -> tuple[Matcher, ...]:
             for spelling in expand(traced)
         ]
     return tuple(matchers)
+
+
+class _Late:
+    """A matcher's function, compiled when it is first needed: few patterns have a chance."""
+
+    def __init__(self, name: str, spelling: PatternNode, wanted: list[str]) -> None:
+        self._parts = name, spelling, wanted
+
+    @functools.cached_property
+    def function(self) -> Callable[[ir.Node], tuple[Any, ...] | None]:
+        return _Compiler(*self._parts).function()
+
+    def __call__(self, node: ir.Node) -> tuple[Any, ...] | None:
+        return self.function(node)
+
+
+def _ready(matcher: Matcher) -> Matcher:
+    """The same matcher, compiled."""
+    find = matcher.find
+    return replace(matcher, find=find.function) if isinstance(find, _Late) else matcher
 
 
 def _kind(value: ir.Value | None) -> str:

@@ -119,8 +119,8 @@ def expand(node: PatternNode) -> Iterator[PatternNode]:
         if not _consistent(inputs):
             continue
         yield replace(node, inputs=inputs)
-        swappable = node.op_type in COMMUTATIVE and not node.domain and len(inputs) == 2
-        if swappable and not all(_is_variable(value) for value in inputs):
+        is_commutative = node.op_type in COMMUTATIVE and not node.domain and len(inputs) == 2
+        if is_commutative and inputs[0] != inputs[1] and not all(map(_is_variable, inputs)):
             yield replace(node, inputs=inputs[::-1])
 
 
