@@ -24,7 +24,13 @@ TARGET = 20  # the first with Gelu; ONNX Runtime runs it since 1.17
 _OLDEST = 6  # before it, half of the operators had other forms
 
 # Versions whose schema looks compatible with the one before, and is not.
-_OTHER_MEANING = {("AveragePool", 19), ("Dropout", 10), ("Resize", 13), ("RoiAlign", 16)}
+_OTHER_MEANING = {
+    ("AveragePool", 19),
+    ("Dropout", 10),
+    ("Resize", 13),
+    ("RoiAlign", 16),
+    ("Split", 18),
+}
 
 
 def raise_opset(model: ir.Model, target: int = TARGET) -> bool:
