@@ -33,8 +33,9 @@ class Target(NamedTuple):
 def spell(after: Dims | None, before: Dims | None, free: int | None = None) -> Target | None:
     """The target that gives an input of shape `before` the shape `after`; None if there is none.
 
-    A -1 beside sizes that are not known would be ambiguous if one of them were zero, so it is
-    written there only at the axis `free`, where the network itself had it.
+    A -1 beside sizes that are not known would be ambiguous if one of them were zero. It is
+    written there only if the network itself had a -1, at the axis `free`: then no other size can
+    be zero, but for the one at that axis.
     """
     if after is None:
         return None
@@ -49,7 +50,8 @@ def spell(after: Dims | None, before: Dims | None, free: int | None = None) -> T
         for i in named:
             if i < len(dims) and after[i] is not None and after[i] == dims[i]:
                 sizes[i] = 0
-        if [i for i in named if sizes[i] == -1] not in ([], [free]):
+        left = [i for i in named if sizes[i] == -1]
+        if left and (len(left) > 1 or free is None or (free not in left and free in named)):
             return None
     return Target(tuple(sizes))
 

@@ -61,10 +61,12 @@ _SAME_SHAPE = (
 
 def _is_sizes(node: ir.Node) -> bool:
     """Whether a node computes what may be a size or a list of sizes."""
-    if node.op_type not in _ARITHMETIC or node.domain or len(node.outputs) != 1:
-        return False
     value = node.outputs[0]
-    return value.dtype in _INTEGERS and value.shape is not None and value.shape.rank() <= 1
+    is_list = value.shape is not None and value.shape.rank() <= 1
+    return value.dtype in _INTEGERS and is_list and len(node.outputs) == 1
+
+
+_SIZES = EveryNode(_is_sizes, _ARITHMETIC)
 
 
 def _contents(op: Op) -> tuple[int | str | None, ...]:
@@ -75,7 +77,7 @@ def _contents(op: Op) -> tuple[int | str | None, ...]:
     return found
 
 
-@rule("fold-shapes/known", match=EveryNode(_is_sizes), exact=Exact.BITWISE)
+@rule("fold-shapes/known", match=_SIZES, exact=Exact.BITWISE)
 def known(op: Op) -> ir.Value:
     """Shape(x)[i], Size(x), ... -> the numbers."""
     out = op.root.outputs[0]
@@ -88,7 +90,7 @@ def known(op: Op) -> ir.Value:
 # --- where a size is read -----------------------------------------------------------------------
 
 
-@rule("fold-shapes/read-from-input", match=EveryNode(_is_sizes), exact=Exact.BITWISE)
+@rule("fold-shapes/read-from-input", match=_SIZES, exact=Exact.BITWISE)
 def read_from_input(op: Op) -> ir.Value:
     """Shape(f(x))[i] -> Shape(x, start=j, end=j+1) for an input x whose axis j has that size."""
     root, out = op.root, op.root.outputs[0]
@@ -97,12 +99,13 @@ def read_from_input(op: Op) -> ir.Value:
     found = _contents(op)
     require(not all(isinstance(d, int) for d in found), "all sizes are numbers")
     value, start = _source(op, found)
-    stop = start + len(found)
+    axes = range(start, start + len(found))
     reading = producer(root.inputs[0], "Shape") if root.op_type == "Squeeze" else root
-    require(not _reads(reading, value, start, stop), "it is read there already")
-    sizes = op.Shape(
-        value, start=start or None, end=stop if stop < len(value.shape or ()) else None
+    is_there = reading is not None and reading.op_type == "Shape" and reading.inputs[0] is value
+    require(
+        not is_there or reading is None or _read_axes(reading) != axes, "it is read there already"
     )
+    sizes = _read(op, value, axes)
     return op.Squeeze(sizes, [0]) if rank(out) == 0 else sizes
 
 
@@ -121,19 +124,23 @@ def _source(op: Op, found: Sequence[int | str | None]) -> tuple[ir.Value, int]:
     return value, start
 
 
-def _reads(node: ir.Node | None, value: ir.Value, start: int, stop: int) -> bool:
-    """Whether a node is Shape(value) from axis `start` to `stop`."""
-    if node is None or node.op_type != "Shape" or node.inputs[0] is not value:
-        return False
-    axes = range(len(value.shape or ()))[attribute(node, "start", 0) : attribute(node, "end")]
-    return axes == range(start, stop)
+def _read(op: Op, value: ir.Value, axes: range) -> ir.Value:
+    """Shape(value, start, end) for these axes, in one spelling."""
+    end = axes.stop if axes.stop < len(value.shape or ()) else None
+    return op.Shape(value, start=axes.start or None, end=end)
 
 
-def _is_list_of_sizes(node: ir.Node) -> bool:
-    return _is_sizes(node) and node.op_type not in ("Concat", "Shape")
+def _read_axes(node: ir.Node) -> range:
+    """The axes whose sizes a Shape gives."""
+    full = range(len(known_shape(node.inputs[0])))
+    return full[attribute(node, "start", 0) : attribute(node, "end")]
 
 
-@rule("fold-shapes/assemble", match=EveryNode(_is_list_of_sizes), exact=Exact.BITWISE)
+@rule(
+    "fold-shapes/assemble",
+    match=EveryNode(_is_sizes, _ARITHMETIC - {"Concat", "Shape"}),
+    exact=Exact.BITWISE,
+)
 def assemble(op: Op) -> ir.Value:
     """Where(t == -1, s, t), ... -> Concat of numbers and of sizes of inputs."""
     out = op.root.outputs[0]
@@ -153,7 +160,7 @@ def assemble(op: Op) -> ir.Value:
 
 def _read_one(op: Op, name: int | str | None) -> ir.Value:
     value, axis = _source(op, (name,))
-    return op.Shape(value, start=axis or None, end=axis + 1)
+    return _read(op, value, range(axis, axis + 1))
 
 
 def _slice_of_shape(op: Op, x: ir.Value) -> ir.Value:
@@ -167,13 +174,11 @@ def slice_of_shape(op: Op, x: ir.Value) -> ir.Value:
     cuts = _cuts.read(op.root)
     if cuts is None:
         decline("the bounds are known only at run time", x)
-    inner = producing(op.root.inputs[0])
-    axes = range(len(known_shape(x)))[attribute(inner, "start", 0) : attribute(inner, "end")]
+    axes = _read_axes(producing(op.root.inputs[0]))
     (cut,) = cuts.values()
     taken = cut.of(len(axes))
     require(taken.step == 1 and taken, "the sizes are not side by side", x)
-    first, last = axes[taken[0]], axes[taken[-1]]
-    return op.Shape(x, start=first or None, end=last + 1)
+    return _read(op, x, axes[taken.start : taken.stop])
 
 
 def _shape_of(op_type: str) -> Callable[[Op], Any]:
@@ -228,18 +233,6 @@ def expand_target(op: Op, x: ir.Value, target: ir.Value) -> ir.Value:
     return op.Expand(x, wanted)
 
 
-def _cast_like(op: Op, x: ir.Value, like: ir.Value) -> ir.Value:
-    return op.CastLike(x, like)
-
-
-@rule("fold-shapes/cast-like", match=_cast_like, exact=Exact.BITWISE)
-def cast_like(op: Op, x: ir.Value, like: ir.Value) -> ir.Value:
-    """CastLike(x, y) -> Cast(x, the type of y), which does not wait for y."""
-    require(like.dtype is not None, "the type is not known", like)
-    attributes = dict(op.root.attributes)
-    return op.Cast(x, to=int(like.dtype or 0), **attributes)
-
-
 RULES = (
     known,
     read_from_input,
@@ -248,5 +241,4 @@ RULES = (
     shape_of_same,
     reshape_target,
     expand_target,
-    cast_like,
 )
