@@ -14,7 +14,20 @@ import functools
 import numpy as np
 import onnx_ir as ir
 
-from addax.ir import Exact, Op, attribute, const, decline, is_float, known_rank, require, rule
+from addax.ir import (
+    Exact,
+    Op,
+    attribute,
+    const,
+    const_ints,
+    decline,
+    is_float,
+    known_rank,
+    known_shape,
+    producing,
+    require,
+    rule,
+)
 from addax.ir.query import constant_tensor
 from addax.ir.rule import EveryNode
 from addax.passes._family import Phase
@@ -34,7 +47,11 @@ def _is_constant_first(node: ir.Node) -> bool:
     )
 
 
-@rule("canonicalize/constant-second", match=EveryNode(_is_constant_first, _COMMUTATIVE), exact=Exact.BITWISE)
+@rule(
+    "canonicalize/constant-second",
+    match=EveryNode(_is_constant_first, _COMMUTATIVE),
+    exact=Exact.BITWISE,
+)
 def constant_second(op: Op) -> ir.Value:
     """c + x -> x + c, and so for every commutative operator."""
     first, second = op.root.inputs
@@ -54,7 +71,11 @@ def _has_leading_ones(node: ir.Node) -> bool:
     )
 
 
-@rule("canonicalize/leading-ones", match=EveryNode(_has_leading_ones, _BROADCASTING), exact=Exact.BITWISE)
+@rule(
+    "canonicalize/leading-ones",
+    match=EveryNode(_has_leading_ones, _BROADCASTING),
+    exact=Exact.BITWISE,
+)
 def leading_ones(op: Op) -> ir.Value:
     """x + c[1, ..., N] -> x + c[N] and x c[1, ..., N] -> x c[N], where x has the rank of c."""
     x, c = op.root.inputs
@@ -95,6 +116,35 @@ def cast_like(op: Op, x: ir.Value, like: ir.Value) -> ir.Value:
     if like.dtype is None:
         decline("element type unknown", like)
     return op.Cast(x, to=int(like.dtype), **dict(op.root.attributes))
+
+
+def _part_of_sequence(op: Op, x: ir.Value, index: ir.Value) -> ir.Value:
+    return op.SequenceAt(op.SplitToSequence(x, ..., _shared=True, _as="parts"), index)
+
+
+@rule("canonicalize/sequence-at", match=_part_of_sequence, exact=Exact.BITWISE)
+def sequence_at(op: Op, x: ir.Value, index: ir.Value, parts: ir.Value) -> ir.Value:
+    """SequenceAt(SplitToSequence(x, sizes), i) -> x[start : start + size], or x[i]."""
+    node = producing(parts)
+    axis = attribute(node, "axis", 0) % known_rank(x)
+    total = known_shape(x)[axis]
+    if not isinstance(total, int):
+        decline("the length is known only at run time", x)
+    given = const(node.inputs[1], "the sizes") if len(node.inputs) > 1 else None
+    sizes = _part_sizes(1 if given is None else given.tolist(), total)
+    (position,) = const_ints(index, "the index")
+    require(-len(sizes) <= position < len(sizes), "there is no such part", index)
+    start = sum(sizes[: position % len(sizes)])
+    if given is None and attribute(node, "keepdims", 1) == 0:
+        return op.Gather(x, start, axis=axis)
+    return op.Slice(x, [start], [start + sizes[position]], [axis])
+
+
+def _part_sizes(given: int | list[int], total: int) -> list[int]:
+    """The lengths of the parts: as listed, or of one size but for what is left at the end."""
+    if isinstance(given, list):
+        return given
+    return [min(given, total - start) for start in range(0, total, given)]
 
 
 # --- subtraction and negation -------------------------------------------------------------------
@@ -279,6 +329,7 @@ RULES = (
     leading_ones,
     sum_of_many,
     cast_like,
+    sequence_at,
     subtract_constant,
     negation,
     add_negative,

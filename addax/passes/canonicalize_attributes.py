@@ -28,6 +28,7 @@ from addax.ir import (
     shape,
 )
 from addax.ir.pattern import default_attribute
+from addax.ir.query import constant_tensor
 from addax.ir.rule import EveryNode
 from addax.passes._family import Phase
 
@@ -67,7 +68,9 @@ def _says_a_default(node: ir.Node) -> bool:
     if not node.attributes or node.domain:
         return False
     op_type = node.op_type
-    return any(_is_default(op_type, attr) for attr in node.attributes.values())
+    return any(_is_default(op_type, attr) for attr in node.attributes.values()) and any(
+        value is not None and constant_tensor(value) is None for value in node.inputs
+    )  # what reads constants alone is for `cleanup`, which knows what may be computed
 
 
 def _is_default(op_type: str, attr: ir.Attr) -> bool:

@@ -2,7 +2,7 @@
 
 Algebra     m = mean x;  d = x - m;  LN(x) = d / sqrt(mean d^2 + eps) g + b, over the last axes;
             RMS(x) = x / sqrt(mean x^2 + eps) g;
-            x inv + (b - m inv) = LN(x) with inv = g / sqrt(mean d^2 + eps);
+            x inv + (b - m inv) = (x - m) inv + b;   d (g / r) = (d / r) g;
             sum x / n = mean x
 Source      Ba, Kiros and Hinton 2016 (1607.06450) equations 3 and 4; Zhang and Sennrich 2019
             (1910.07467) equation 4
@@ -115,27 +115,26 @@ def layer_norm(
     )
 
 
-def _batch_norm_style(op: Op, x: ir.Value, eps: ir.Value, g: ir.Value, b: ir.Value) -> ir.Value:
-    m = op.ReduceMean(x, ..., _as="average")
-    d = op.Sub(x, m)
-    root = op.Sqrt(op.Add(op.ReduceMean(op.Mul(d, d), ..., _as="variance"), eps))
-    inv = op.Mul(op.Reciprocal(root), g)
+def _batch_norm_style(op: Op, x: ir.Value, m: ir.Value, inv: ir.Value, b: ir.Value) -> ir.Value:
     return op.Add(op.Mul(x, inv), op.Sub(b, op.Mul(m, inv)))
 
 
-@rule("canonicalize-norms/layer-norm-inverse", match=_batch_norm_style, exact=Exact.REASSOCIATED)
-def layer_norm_inverse(
-    op: Op,
-    x: ir.Value,
-    eps: ir.Value,
-    g: ir.Value,
-    b: ir.Value,
-    average: ir.Value,
-    variance: ir.Value,
-) -> ir.Value:
-    """x inv + (b - m inv), inv = g / sqrt(mean (x - m)^2 + eps) -> LN(x, 1) g + b."""
-    made = layer_norm(op, x, eps, average, variance)
-    return op.Add(op.Mul(made, g), b)
+@rule("canonicalize-norms/difference", match=_batch_norm_style, exact=Exact.REASSOCIATED)
+def difference(op: Op, x: ir.Value, m: ir.Value, inv: ir.Value, b: ir.Value) -> ir.Value:
+    """x inv + (b - m inv) -> (x - m) inv + b, for m with one number a row."""
+    require((shape(m) or (0,))[-1] == 1, "m is no statistic of the last axis", m)
+    return op.Add(op.Mul(op.Sub(x, m), inv), b)
+
+
+def _gain_first(op: Op, d: ir.Value, r: ir.Value, g: ir.Value) -> ir.Value:
+    return op.Mul(d, op.Mul(op.Reciprocal(r, _as="inv"), g))
+
+
+@rule("canonicalize-norms/gain-last", match=_gain_first, exact=Exact.REASSOCIATED)
+def gain_last(op: Op, d: ir.Value, inv: ir.Value, g: ir.Value) -> ir.Value:
+    """d (g / r) -> (d / r) g for a constant g."""
+    const(g, "the gain")
+    return op.Mul(op.Mul(d, inv), g)
 
 
 def _epsilon(eps: ir.Value, beside: ir.Value) -> float:
@@ -272,7 +271,8 @@ RULES = (
     kept_axes,
     mean,
     layer_norm,
-    layer_norm_inverse,
+    difference,
+    gain_last,
     cast_around,
     scale,
     shift,
