@@ -64,8 +64,9 @@ def run(case: Case, model: ir.Model) -> Statistics:
     if rule is None:
         return run_pipeline(model, Pipeline.parse(case.family), budget=1000)
     infer_shapes(model)
-    statistics = Statistics()
-    Driver(Rewriter(model), RuleSet([rule]), statistics, Limits(1000)).run()
+    statistics, rewriter = Statistics(), Rewriter(model)
+    Driver(rewriter, RuleSet([rule]), statistics, Limits(1000)).run()
+    rewriter.prune()
     return statistics
 
 
@@ -168,12 +169,12 @@ def evaluates(model: ir.Model, feeds: dict) -> bool:
 
 
 def promise(case: Case) -> Exact:
-    """What the case's rule promises, or the least that its family does."""
-    rule = RULES.get(case.rule)
-    if rule is not None:
-        return rule.exact
-    rules = families()[case.family].rules
-    return Exact.BITWISE if all(r.exact is Exact.BITWISE for r in rules) else Exact.REASSOCIATED
+    """What the case's rule promises, or the least that the rules of its whole-graph pass do."""
+    if case.rule in RULES:
+        return RULES[case.rule].exact
+    applied = [e.rule.exact for e in run(case, model_of(case)).values() if e.applied]
+    least = (Exact.APPROXIMATE, Exact.REASSOCIATED, Exact.BITWISE)
+    return next((exact for exact in least if exact in applied), Exact.REASSOCIATED)
 
 
 def symbols(case: Case) -> list[str]:
