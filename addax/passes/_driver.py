@@ -113,7 +113,7 @@ class Driver:
         """Offer the waiting nodes to the rules until none is waiting."""
         before = self._limits.spent
         waiting, stack, rules = self._waiting, self._stack, self._rules
-        while stack:
+        while stack and not self._limits.is_out_of_fuel:
             node = stack.pop()
             waiting.discard(node)
             if self._rewriter.is_erased(node):
@@ -127,8 +127,6 @@ class Driver:
                 arguments = matcher.find(node)
                 if arguments is not None and self._apply(matcher, node, arguments):
                     break
-            if self._limits.is_out_of_fuel:
-                break
         self._rewriter.flush()
         return self._limits.spent - before
 
