@@ -179,13 +179,16 @@ class _Stage:
         steps = [*settled, *steps]
         driver = Driver(self.rewriter, rules, self.statistics, self.limits, self.instrument)
         self._watched(f"{name}-rules", lambda: driver.run(fresh) > 0)
-        changed = True
-        while changed and not self.limits.is_out_of_fuel:
-            changed = False
-            for step in steps:
-                if step.family.run is not None and self._run_whole(step, driver):
-                    changed = True
-                    self._watched(f"{name}-rules", lambda: driver.resume() > 0)
+        whole = [step for step in steps if step.family.run is not None]
+        idle: dict[str, int] = {}  # the count of rewrites at which a pass found nothing to do
+        while not self.limits.is_out_of_fuel:
+            due = [step for step in whole if idle.get(step.family.name) != self.limits.spent]
+            if not due:
+                return
+            if self._run_whole(due[0], driver):
+                self._watched(f"{name}-rules", lambda: driver.resume() > 0)
+            else:
+                idle[due[0].family.name] = self.limits.spent
 
     def _run_whole(self, step: Step, driver: Driver) -> bool:
         run = step.family.run
