@@ -189,12 +189,13 @@ def _slice(node: ir.Node, data: ShapeData) -> Fact:
     has_axes, axes = _ints(node, data, 3, "axes")
     has_steps, steps = _ints(node, data, 4, "steps")
     bound = starts if starts is not None else ends
-    if (has_axes and axes is None) or bound is None:
+    if axes is None and (has_axes or bound is None):
         return dtype, [UNKNOWN] * len(x)
-    count = len(bound)
-    axes = tuple(range(count)) if axes is None else axes
-    if not all(-len(x) <= axis < len(x) for axis in axes) or len(axes) != count:
-        raise InvalidGraphError(f"axes {axes} do not fit {count} bounds on {show(x)}")
+    axes = tuple(range(len(bound or ()))) if axes is None else axes
+    if bound is not None and len(axes) != len(bound):
+        raise InvalidGraphError(f"{len(axes)} axes for {len(bound)} bounds")
+    if not all(-len(x) <= axis < len(x) for axis in axes):
+        raise InvalidGraphError(f"axes {axes} are out of range for {show(x)}")
     result = list(x)
     for i, axis in enumerate(axes):
         start = UNKNOWN if starts is None else starts[i]

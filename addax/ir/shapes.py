@@ -89,6 +89,8 @@ class ShapeInference:
         Raises:
             InvalidGraphError: If shapes contradict each other; names the node.
         """
+        for value in graph.inputs:
+            self._correct(value)
         for value in graph.initializers.values():
             tensor = value.const_value
             if tensor is not None:
@@ -184,7 +186,8 @@ class ShapeInference:
             value.shape = ir.Shape([self._named(d, value) for d in shape])
             self.changed = True
         else:
-            self._refine(value, known, shape)
+            self._correct(value)
+            self._refine(value, value.shape or known, shape)
 
     def _named(self, dim: Dim, value: ir.Value) -> Dim:
         """The dimension as it may stand on a value: no invented names in a graph's interface."""
@@ -193,6 +196,14 @@ class ShapeInference:
         if value.is_graph_output():
             return UNKNOWN if is_invented(dim) else dim
         return dim if dim.value is not None else self._mint.fresh()
+
+    def _correct(self, value: ir.Value) -> None:
+        """Some exporters write -1 for a size that nobody knows."""
+        if value.shape is not None and any(isinstance(d, int) and d < 0 for d in value.shape):
+            value.shape = ir.Shape(
+                [UNKNOWN if isinstance(d, int) and d < 0 else d for d in value.shape]
+            )
+            self.changed = True
 
     def _refine(self, value: ir.Value, known: ir.Shape, shape: Sequence[Dim]) -> None:
         if len(known) != len(shape):
@@ -251,9 +262,16 @@ def _is_complete(node: ir.Node) -> bool:
         if value.name == "":
             continue
         shape = value.shape
-        if value.type is None or shape is None or shape.has_unknown_dim():
+        if value.type is None or shape is None:
             return False
-        has_name = has_name or not shape.is_static()
+        for dim in shape:
+            if isinstance(dim, int):
+                if dim < 0:
+                    return False
+            elif dim.value is None:
+                return False
+            else:
+                has_name = True
     return not has_name or not all(v is None or _is_static(v) for v in node.inputs)
 
 

@@ -192,6 +192,15 @@ def test_unknown_sizes_inside_get_names_that_are_new() -> None:
     assert [2, None] == shown(y)  # no invented names in the interface
 
 
+def test_a_negative_size_is_unknown() -> None:
+    model = read("(float[N,3] x) => (float[?,3] y) <float[N,3] a> { a = Relu(x) y = Neg(a) }")
+    a = model.graph[0].outputs[0]
+    model.graph.inputs[0].shape, a.shape = ir.Shape([-1, 3]), ir.Shape([-1, 3])
+    assert infer_shapes(model)
+    assert [None, 3] == shown(model.graph.inputs[0])
+    assert ["_d0", 3] == shown(a)
+
+
 def test_a_shape_without_facts_stays_none() -> None:
     model = read("(x) => (y) { a = Custom(x) y = Relu(a) }")
     assert not infer_shapes(model)
