@@ -106,8 +106,8 @@ def try_out(module: torch.nn.Module, examples: Examples) -> None:
     for path, leaf in pytree.tree_flatten_with_path({"output": results})[0]:
         if not isinstance(leaf, torch.Tensor | None):
             raise ExportError(
-                f"{type(module).__name__} returns {leaf!r} as {_spell(path)}; a graph returns "
-                "tensors only: wrap the module in one that leaves it out"
+                f"{type(module).__name__} returns a {type(leaf).__qualname__} as {_spell(path)}; "
+                "a graph returns tensors only: wrap the module in one that leaves it out"
             )
 
 
@@ -123,7 +123,7 @@ class _describe:  # noqa: N801 - used like a function; a class prints without qu
 
 def first_line(error: BaseException) -> str:
     """What an error says, without the advice that follows."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
 
 
 def place(error: BaseException, module: torch.nn.Module) -> str:

@@ -98,13 +98,15 @@ def _explain(error: BaseException, module: Any, dynamic_shapes: Any) -> AddaxErr
     ):
         lines = " ".join(str(cause).split("For more information")[0].split())
         return OptionError(f"dynamic_shapes={dynamic_shapes!r} does not fit {name}: {lines}")
+    node = re.search(r"Error when translating node %(\w+)", _chain(error))
+    where = f" (node {node[1]})" if node else ""
     if operator := re.search(r"No ONNX function found for <OpOverload\(op='([^']+)'", str(cause)):
-        node = re.search(r"Error when translating node %(\w+)", _chain(error))
         return ExportError(
-            f"{name} uses {operator[1]}, which has no translation to ONNX"
-            f"{f' (node {node[1]})' if node else ''}: write it with other operators"
+            f"{name} uses {operator[1]}, which has no translation to ONNX{where}: write it with "
+            "other operators"
         )
-    where = place(cause, module) if isinstance(module, torch.nn.Module) else ""
+    if isinstance(module, torch.nn.Module):
+        where = where or place(cause, module)
     if "data-dependent" in str(cause):
         return ExportError(
             f"{name} decides by the values of a tensor{where}, so it is not one graph: use "
