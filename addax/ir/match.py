@@ -19,6 +19,7 @@ from addax.errors import InvalidGraphError
 from addax.ir.pattern import PatternNode, Sym, default_attribute, expand, trace, variables
 from addax.ir.query import attribute, constant, scalar
 from addax.ir.rule import EveryNode, Rule
+from addax.ir.spans import Spans
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +39,11 @@ class Matcher:
 class RuleSet:
     """Rules compiled together and indexed by what stands at their root and just above it.
 
-    `height[op_type]` is how far above such a node the root of a pattern can be: a change at
-    the node can make patterns match that many levels downstream.
+    `spans` says which nodes a change can make match.
     """
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         self.rules = tuple(rules)
-        self.height: dict[str, int] = {}
         self._everywhere: list[Matcher] = []
         self._by_root: dict[tuple[str, str], list[Matcher]] = {}
         self._by_kinds: dict[tuple[str, ...], tuple[Matcher, ...]] = {}
@@ -54,8 +53,12 @@ class RuleSet:
                     self._everywhere.append(matcher)
                 for op_type in matcher.roots or ():
                     self._by_root.setdefault((matcher.domain, op_type), []).append(matcher)
-                if matcher.pattern is not None:
-                    self._note_heights(matcher.pattern, 0)
+        self.spans = Spans(
+            matcher.pattern
+            for rule in self.rules
+            for matcher in compile_rule(rule)
+            if matcher.pattern is not None
+        )
 
     def at(self, node: ir.Node) -> tuple[Matcher, ...]:
         """The matchers that may find something at `node`, judging by its first two inputs."""
@@ -73,12 +76,6 @@ class RuleSet:
             fitting = [_ready(m) for m in candidates if _may_match(m, kinds[2:])]
             found = self._by_kinds[kinds] = (*self._everywhere, *fitting)
         return found
-
-    def _note_heights(self, node: PatternNode, height: int) -> None:
-        self.height[node.op_type] = max(height, self.height.get(node.op_type, 0))
-        for value in node.inputs:
-            if isinstance(value, Sym) and value.node is not None:
-                self._note_heights(value.node, height + 1)
 
 
 @functools.cache

@@ -72,7 +72,6 @@ class Driver:
         self._stack: list[ir.Node] = []
         self._waiting: set[ir.Node] = set()
         self._settled: set[ir.Node] = set()
-        self._reach = max(rules.height.values(), default=0)
 
     def run(self, fresh: RuleSet | None = None) -> int:
         """Rewrite to the fixed point; returns the number of rewrites.
@@ -166,16 +165,9 @@ class Driver:
         return True
 
     def _wake_readers(self, value: ir.Value) -> None:
-        """Wake the readers of `value`, and theirs, as far as some pattern can span."""
-        height = self._rules.height
-        frontier = [(value, self._reach)]
-        while frontier:
-            changed, levels = frontier.pop()
-            for node in changed.consumers():
-                self._push(node)
-                further = min(levels - 1, height.get(node.op_type, 0))
-                if further > 0:
-                    frontier += [(output, further) for output in node.outputs]
+        """Wake every node whose match may change because its readers get another `value`."""
+        for node in self._rules.spans.roots_over(value):
+            self._push(node)
 
     def _erase(self, node: ir.Node) -> None:
         """Erase a node that nobody reads, and wake what that may have changed."""
@@ -185,8 +177,16 @@ class Driver:
             self._push(source)
         for value in operands:
             if 0 < len(value.uses()) <= _FEW_USES:
-                # Its readers may match now that they no longer share it.
-                self._wake_readers(value)
+                self._wake_sharers(value)
+
+    def _wake_sharers(self, value: ir.Value) -> None:
+        """Wake what may match now that fewer nodes read `value`."""
+        for node in value.consumers():
+            self._push(node)
+        source = value.producer()
+        if source is not None:
+            for node in self._rules.spans.roots_above(source):
+                self._push(node)
 
 
 def _all_nodes(model: ir.Model) -> list[ir.Node]:

@@ -187,12 +187,25 @@ def _shape_of(op_type: str) -> Callable[[Op], Any]:
 
 @rule("fold-shapes/shape-of-same", match=tuple(map(_shape_of, _SAME_SHAPE)), exact=Exact.BITWISE)
 def shape_of_same(op: Op) -> ir.Value:
-    """Shape(f(x)) -> Shape(x) where f keeps the shape, so that nothing waits for f."""
+    """Shape(f(... x)) -> Shape(x) where each f keeps the shape, so that nothing waits for it."""
     made = op.root.inputs[0]
-    alike = (value for value in producing(made).inputs if same_shape(value, made))
-    source = next((value for value in alike if constant_tensor(value) is None), None)
+    dims = shape(made) or (None,)
+    in_reach = op.opset >= _RANGE_OPSET and all(
+        isinstance(d, int) or (d is not None and op.source(d) is not None) for d in dims
+    )
+    require(not in_reach, "its sizes can be read from an input", made)
+    source = _alike_operand(made)
     require(source is not None, "no operand has the shape of the result", made)
+    while (above := _alike_operand(source)) is not None:
+        source = above
     return op.Shape(source, **dict(op.root.attributes))
+
+
+def _alike_operand(value: ir.Value | None) -> ir.Value | None:
+    """What an operator that keeps shapes made `value` of, if it has the same shape."""
+    node = producer(value, *_SAME_SHAPE)
+    alike = (v for v in (node.inputs if node else ()) if same_shape(v, value))
+    return next((v for v in alike if constant_tensor(v) is None), None)
 
 
 # --- targets ------------------------------------------------------------------------------------
