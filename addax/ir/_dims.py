@@ -59,9 +59,19 @@ def is_known(dim: Dim) -> bool:
     return isinstance(dim, int) or dim.value is not None
 
 
+# Comparing a name with a number costs onnx_ir 6 us, so all comparisons look at the class first.
+
+
+def equals(dim: Dim, number: int) -> bool:
+    """Whether the dimension is this number."""
+    return isinstance(dim, int) and dim == number
+
+
 def same(a: Dim, b: Dim) -> bool:
     """Whether two dimensions are equal for every binding of their names."""
-    return a == b and is_known(a)
+    if isinstance(a, int):
+        return isinstance(b, int) and a == b
+    return not isinstance(b, int) and a.value is not None and a.value == b.value
 
 
 def broadcast(a: Dim, b: Dim) -> Dim:
@@ -70,17 +80,15 @@ def broadcast(a: Dim, b: Dim) -> Dim:
     Raises:
         InvalidGraphError: If both are numbers that do not fit.
     """
-    if a == b:
-        return a
     if isinstance(a, int):
-        if isinstance(b, int):
-            if a != 1 and b != 1:
-                raise InvalidGraphError(f"sizes {a} and {b} do not broadcast")
-            return b if a == 1 else a
-        return b if a == 1 else a
+        if a == 1:
+            return b
+        if isinstance(b, int) and b not in (1, a):
+            raise InvalidGraphError(f"sizes {a} and {b} do not broadcast")
+        return a
     if isinstance(b, int):
         return a if b == 1 else b
-    return UNKNOWN
+    return a if a.value == b.value else UNKNOWN
 
 
 def broadcast_shapes(a: Sequence[Dim], b: Sequence[Dim]) -> list[Dim]:
@@ -101,16 +109,16 @@ def add(a: Dim, b: Dim) -> Dim:
     """`a + b`."""
     if isinstance(a, int) and isinstance(b, int):
         return a + b
-    if a == 0 or b == 0:
-        return b if a == 0 else a
-    return _symbolic("add", a, b)
+    if equals(a, 0):
+        return b
+    return a if equals(b, 0) else _symbolic("add", a, b)
 
 
 def subtract(a: Dim, b: Dim) -> Dim:
     """`a - b`; the difference of equal sizes is 0."""
     if isinstance(a, int) and isinstance(b, int):
         return a - b
-    if b == 0:
+    if equals(b, 0):
         return a
     return 0 if same(a, b) else _symbolic("subtract", a, b)
 
@@ -119,27 +127,29 @@ def multiply(a: Dim, b: Dim) -> Dim:
     """`a * b`."""
     if isinstance(a, int) and isinstance(b, int):
         return a * b
-    if a == 1 or b == 1:
-        return b if a == 1 else a
-    return 0 if a == 0 or b == 0 else _symbolic("multiply", a, b)
+    if equals(a, 0) or equals(b, 0):
+        return 0
+    if equals(a, 1):
+        return b
+    return a if equals(b, 1) else _symbolic("multiply", a, b)
 
 
 def quotient(a: Dim, b: Dim) -> Dim:
     """`a / b` where it is known to leave no rest; the unknown otherwise."""
     if isinstance(a, int) and isinstance(b, int):
         return a // b if b and a % b == 0 else UNKNOWN
-    if b == 1:
+    if equals(b, 1):
         return a
-    return UNKNOWN if b == 0 else _symbolic("quotient", a, b)
+    return UNKNOWN if equals(b, 0) else _symbolic("quotient", a, b)
 
 
 def floor_divide(a: Dim, b: Dim) -> Dim:
     """`floor(a / b)`."""
     if isinstance(a, int) and isinstance(b, int):
         return a // b if b else UNKNOWN
-    if b == 1:
+    if equals(b, 1):
         return a
-    return UNKNOWN if b == 0 else _symbolic("floor_divide", a, b)
+    return UNKNOWN if equals(b, 0) else _symbolic("floor_divide", a, b)
 
 
 def product(dims: Iterable[Dim]) -> Dim:
@@ -165,7 +175,7 @@ def show(dims: Iterable[Dim] | None) -> str:
     """A shape for a person: `[2, batch, ?]`; `?` where nothing is known."""
     if dims is None:
         return "of unknown rank"
-    return f"[{', '.join('?' if d == UNKNOWN else str(d) for d in dims)}]"
+    return f"[{', '.join(str(d) if is_known(d) else '?' for d in dims)}]"
 
 
 def _symbolic(operation: str, a: Dim, b: Dim) -> Dim:

@@ -64,6 +64,9 @@ class ShapeData:
             return None
         if value in self._known:
             return self._known[value]
+        if value.producer() is None:
+            self._known[value] = data = _constant_data(value)
+            return data
         # A loop, not a recursion: chains of integer arithmetic can be thousands of nodes long.
         stack = [value]
         while stack:
@@ -119,8 +122,10 @@ def _is_small(value: ir.Value) -> bool:
 
 def has_reference(node: ir.Node) -> bool:
     """Whether an attribute stands for one of the enclosing function's."""
-    attributes = node.attributes.data
-    return bool(attributes) and any(a.is_ref() for a in attributes.values())
+    for found in node.attributes.data.values():  # noqa: SIM110 - asked of every node
+        if found.ref_attr_name is not None:
+            return True
+    return False
 
 
 def _constant_data(value: ir.Value) -> Data | None:
@@ -294,7 +299,7 @@ def is_size(dim: Dim) -> bool:
 
 def _divide(a: Dim, b: Dim) -> Dim:
     """ONNX divides integers towards zero."""
-    if b == 0:
+    if _dims.equals(b, 0):
         return UNKNOWN
     if isinstance(a, int) and isinstance(b, int):
         return abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)

@@ -6,7 +6,7 @@ import onnx_ir as ir
 
 from addax.errors import InvalidGraphError
 from addax.ir import _dims
-from addax.ir._dims import UNKNOWN, Dim, broadcast_shapes, is_known, show
+from addax.ir._dims import UNKNOWN, Dim, broadcast_shapes, equals, is_known, same, show
 from addax.ir._shape_data import ShapeData, attribute, dims, is_size, slice_range
 from addax.ir._shape_rules import Fact, Rule, axis_of, drop_axes, dtype_of, unify
 from addax.ir.query import constant_tensor
@@ -59,26 +59,29 @@ def _reshape(node: ir.Node, data: ShapeData) -> Fact:
 
 def _reshaped(x: Sequence[Dim] | None, target: Sequence[Dim], *, zero_copies: bool) -> list[Dim]:
     """The target with 0 and -1 resolved, as far as the sizes of `x` are known."""
-    copied = {i for i, d in enumerate(target) if d == 0 and zero_copies}
+    copied = {i for i, d in enumerate(target) if equals(d, 0) and zero_copies}
     if x is not None and any(i >= len(x) for i in copied):
         raise InvalidGraphError(f"the target {show(target)} copies axes that {show(x)} lacks")
     result = [
         d if i not in copied else UNKNOWN if x is None else x[i] for i, d in enumerate(target)
     ]
-    free = [i for i, d in enumerate(result) if d == -1 or (not is_known(d) and i not in copied)]
+    free = [
+        i for i, d in enumerate(result) if equals(d, -1) or (not is_known(d) and i not in copied)
+    ]
     if x is None or len(free) != 1:
         _check_count(x, result, target)
-        return [UNKNOWN if d == -1 else d for d in result]
+        return [UNKNOWN if equals(d, -1) else d for d in result]
     # Copied axes cancel whatever their size is; so do equal names.
     rest = [d for i, d in enumerate(x) if i not in copied]
     fixed: list[Dim] = []
     for i, d in enumerate(result):
         if i in copied or i == free[0]:
             continue
-        if not isinstance(d, int) and d in rest:
-            rest.remove(d)
-        else:
+        twin = next((j for j, e in enumerate(rest) if not isinstance(d, int) and same(d, e)), None)
+        if twin is None:
             fixed.append(d)
+        else:
+            del rest[twin]
     count, known = _dims.product(rest), _dims.product(fixed)
     if isinstance(count, int) and isinstance(known, int) and known > 0 and count % known:
         raise InvalidGraphError(f"{show(x)} cannot take the shape {show(target)}")
@@ -207,7 +210,7 @@ def _slice(node: ir.Node, data: ShapeData) -> Fact:
 
 def _sliced(size: Dim, start: Dim, end: Dim, step: Dim) -> Dim:
     """The length of a slice; unknown where clamping depends on a size that is not known."""
-    if step == 0:
+    if equals(step, 0):
         raise InvalidGraphError("a slice with step 0")
     if (
         isinstance(size, int)
@@ -216,9 +219,9 @@ def _sliced(size: Dim, start: Dim, end: Dim, step: Dim) -> Dim:
         and isinstance(step, int)
     ):
         return len(slice_range(start, end, step, size))
-    if start == 0 and step == 1 and (_dims.same(end, size) or _is_far(end)):
+    if equals(start, 0) and equals(step, 1) and (same(end, size) or _is_far(end)):
         return size
-    if start == -1 and step == -1 and isinstance(end, int) and end <= -_FAR:
+    if equals(start, -1) and equals(step, -1) and isinstance(end, int) and end <= -_FAR:
         return size
     return UNKNOWN
 
@@ -245,7 +248,7 @@ def _expand(node: ir.Node, data: ShapeData) -> Fact:
     dtype = dtype_of(node.inputs[0])
     if target is not None:
         # Exporters write -1 for "as it is", which the runtimes read as 1.
-        target = tuple(1 if d == -1 else d for d in target)
+        target = tuple(1 if equals(d, -1) else d for d in target)
         return dtype, None if x is None else broadcast_shapes(x, target)
     length = (dims(node.inputs[1]) or (UNKNOWN,))[0]
     if x is None or not isinstance(length, int):
@@ -273,7 +276,7 @@ def _range(node: ir.Node, data: ShapeData) -> Fact:
     if isinstance(start, int) and isinstance(limit, int) and isinstance(step, int) and step:
         return dtype, (len(range(start, limit, step)),)
     length = _dims.subtract(limit, start)
-    return dtype, (length if step == 1 and is_size(length) else UNKNOWN,)
+    return dtype, (length if equals(step, 1) and is_size(length) else UNKNOWN,)
 
 
 def _constant_of_shape(node: ir.Node, data: ShapeData) -> Fact:

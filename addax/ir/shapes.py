@@ -78,6 +78,8 @@ class ShapeInference:
         if self._sources is None:
             self._sources = {}
             for value in self._inputs:
+                if isinstance(value.type, ir.SequenceType):
+                    continue  # its shape is that of its elements, and Shape takes no sequence
                 for axis, dim in enumerate(value.shape or ()):
                     if not isinstance(dim, int) and dim.value is not None:
                         self._sources.setdefault(dim.value, (value, axis))
@@ -183,7 +185,11 @@ class ShapeInference:
             return
         known = value.shape
         if known is None:
-            value.shape = ir.Shape([self._named(d, value) for d in shape])
+            for dim in shape:
+                if not isinstance(dim, int):
+                    shape = [self._named(d, value) for d in shape]
+                    break
+            value.shape = ir.Shape(shape)
             self.changed = True
         else:
             self._correct(value)
