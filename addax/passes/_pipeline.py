@@ -215,6 +215,7 @@ class _Stage:
             if self.instrument is not None:
                 self.instrument.on_failure(name, self.model, error)
             raise
+        self.rewriter.flush()
         self.statistics.passes[name] += changed
         if self.instrument is not None:
             self.instrument.after_pass(name, self.model, changed=changed)
