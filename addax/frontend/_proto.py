@@ -160,5 +160,6 @@ def without_repeated_constants(proto: onnx.ModelProto) -> onnx.ModelProto:
             seen.add(name)
         else:
             repeated.append(name)
-    logger.warning("constants %s are given twice; the last one counts", repeated)
+    if repeated:
+        logger.warning("constants %s are given twice; the last one counts", repeated)
     return copied

@@ -14,6 +14,7 @@ from addax.frontend import _proto
 from addax.frontend._operators import check_operators
 from addax.frontend._opset import TARGET, raise_opset
 from addax.frontend._order import sort
+from addax.frontend._sizes import forget_negative_sizes
 from addax.frontend._text import check_text
 from addax.frontend._weights import OpenTensor, own_weights
 from addax.ir import collector
@@ -67,6 +68,7 @@ def _complete(model: ir.Model, open_external: OpenTensor) -> None:
     check_text(model)
     own_weights(model, open_external)
     check_operators(model)
+    forget_negative_sizes(model)
     sort(model)
     _fix_inputs(model)
     raise_opset(model)

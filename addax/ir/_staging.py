@@ -53,30 +53,24 @@ def _beside(path: str) -> str:
 
 def _rename_all(temporary: list[str], paths: tuple[str, ...]) -> None:
     """Rename every file, or put back what the first renames have replaced."""
-    kept: list[tuple[str, str | None]] = []
+    undo: list[tuple[str, str]] = []
+    backups = [_beside(path) for path in paths[:-1]]  # nothing can fail after the last one
     try:
-        for name, path in zip(temporary, paths, strict=True):
-            if path != paths[-1]:  # nothing can fail after the last one
-                kept.append((path, _keep(path)))
+        for name, path, backup in zip(temporary, paths, [*backups, ""], strict=True):
+            if not os.path.lexists(path):
+                undo.append((path, name))
+            elif backup:
+                with contextlib.suppress(OSError):  # a file system without hard links
+                    os.link(path, backup, follow_symlinks=False)
+                    undo.append((backup, path))
             os.replace(name, path)
     except BaseException:
-        for path, backup in kept:
-            if backup is not None:
-                os.replace(backup, path)
-            elif not os.path.lexists(temporary[paths.index(path)]):
-                os.unlink(path)
+        for source, target in undo:
+            if os.path.lexists(source):
+                os.replace(source, target)
         raise
     finally:
-        _remove([backup for _, backup in kept if backup is not None])
-
-
-def _keep(path: str) -> str | None:
-    """Another name for the file at `path`; None if there is no file to keep."""
-    if not os.path.lexists(path):
-        return None
-    backup = _beside(path)
-    os.link(path, backup, follow_symlinks=False)
-    return backup
+        _remove(backups)
 
 
 def _remove(names: list[str]) -> None:
