@@ -46,7 +46,8 @@ def elements(value: ir.Value | None, bind: Mapping[str, int]) -> int:
 
 
 def _bytes(value: ir.Value | None, bind: Mapping[str, int]) -> int:
-    if value is None or value.dtype is None:
+    """Bytes of a tensor; strings, which have no size of their own, count as none."""
+    if value is None or value.dtype in (None, ir.DataType.STRING):
         return 0
     return math.ceil(elements(value, bind) * value.dtype.bitwidth / 8)
 

@@ -69,9 +69,10 @@ class Rewriter:
         root, graph = replacement.root, _graph_of(replacement.root)
         moved = [n for body in replacement.bodies for n in self._unpack(body, root, rule)]
         arrivals = self._arrivals(replacement, graph)
+        # Where one value takes the place of several, it is called like the first of them.
         successors = {
             new: old
-            for old, new in zip(root.outputs, replacement.outputs, strict=False)
+            for old, new in reversed([*zip(root.outputs, replacement.outputs, strict=False)])
             if new.producer() in arrivals
         }
         for node in arrivals:
@@ -112,7 +113,7 @@ class Rewriter:
         node.name = self.fresh_name(root.name or node.op_type)
         for value in node.outputs:
             old = successors.get(value)
-            if old is None:
+            if old is None or not old.name:  # ONNX leaves an output that nobody reads unnamed
                 value.name = self.fresh_name(root.outputs[0].name or node.op_type)
             else:
                 old.name, value.name = None, old.name
@@ -139,7 +140,7 @@ class Rewriter:
     def _constant_name(self, value: ir.Value, replacement: Replacement) -> str:
         """The name of the value that a constant replaces, if that is free to give, or a new one."""
         for old, new in zip(replacement.root.outputs, replacement.outputs, strict=False):
-            if new is value and old.name is not None and not old.is_graph_output():
+            if new is value and old.name and not old.is_graph_output():
                 name, old.name = old.name, None
                 return name
         return self.fresh_name(replacement.constants[value])

@@ -153,8 +153,10 @@ def interleaved(op: Op, x: ir.Value, w: ir.Value, y: ir.Value) -> ir.Value:
     parted = _parted_axis(op.root.outputs[0])
     if parted is None or parted <= last:
         decline("no inner axis is taken apart", y)
-    _own(w)
     inner = parted - last
+    moves = tail[inner] != 1 and _elements(tail[:inner]) != 1
+    require(moves, "past axes of size 1 no column moves", y)
+    _own(w)
     front = [inner, *(k for k in range(len(tail)) if k != inner)]
     product = op.MatMul(x, _permuted(op, w, tail, front))
     node = producing(y)

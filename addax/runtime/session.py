@@ -70,7 +70,7 @@ class Session:
             InputError: If the feeds do not fit the inputs.
         """
         self._check(feeds)
-        arrays = {name: np.ascontiguousarray(array) for name, array in feeds.items()}
+        arrays = {name: np.asarray(array, order="C") for name, array in feeds.items()}
         names = [port.name for port in self.outputs]
         try:
             values = self._session.run(names, arrays)

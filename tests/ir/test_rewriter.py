@@ -219,3 +219,20 @@ def test_new_names_avoid_those_of_every_scope():
     assert "n_2" == rewriter.fresh_name("n") or "n_1" != rewriter.fresh_name("n")
     names = [v.name for n in model.graph.all_nodes() for v in n.outputs]
     assert len(set(names)) == len(names)
+
+
+def test_an_output_that_takes_the_place_of_unnamed_ones_has_a_name():
+    model = read(
+        """(float[2,4] x, float[4] g) => (float[2,4] y, float[2,4] z) {
+            s, , , z = com.microsoft.SkipLayerNormalization(x, x, g)
+            y = Relu(s)
+        }"""
+    )
+
+    def build(op, x, skip, g):
+        total = op.Add(x, skip)
+        made = op.LayerNormalization(total, g)
+        return made, made, made, total
+
+    rewrite(model, "SkipLayerNormalization", build)
+    assert ["z", "s", "y"] == [n.outputs[0].name for n in model.graph]

@@ -41,3 +41,9 @@ def test_feeds_of_the_wrong_shape_or_type():
 def test_an_operator_that_the_runtime_lacks():
     with pytest.raises(UnsupportedOpError, match="cannot load this model"):
         Session(read("(float[2] x) => (float[2] y) { y = mystery.What(x) }"))
+
+
+def test_a_scalar_stays_a_scalar():
+    made = Session(read("(float x) => (float y) { y = Neg(x) }")).run({"x": np.float32(3)})
+    assert () == made["y"].shape
+    assert -3 == made["y"]
