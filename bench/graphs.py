@@ -183,18 +183,17 @@ def _attention(g: Graph, x: str, heads: int, each: int, width: int, cos: str, si
 def write_large(path: Path, gigabytes: float, *, matrices: int = 24) -> int:
     """Write a chain of matrix products whose weights lie in a file; returns their bytes.
 
-    The weights are a sparse file of zeros but for the diagonal: as long as real ones, and quick.
+    The weights are a sparse file, zeros but for some random rows: as long as real ones, and quick.
     """
     side = int((gigabytes * 1e9 / matrices / 4) ** 0.5) // 8 * 8
     each = side * side * 4
-    data = path.name + ".data"
+    data, g = path.name + ".data", Graph()
     with open(path.with_name(data), "wb") as file:
         file.truncate(each * matrices)
-        diagonal = np.eye(8, side, dtype=np.float32).tobytes()
         for i in range(matrices):
             file.seek(each * i)
-            file.write(diagonal)
-    g, value = Graph(), "x"
+            file.write(g.rng.standard_normal((8, side)).astype(np.float32).tobytes())
+    value = "x"
     for i in range(matrices):
         tensor = onnx.TensorProto(
             name=f"w{i}", dims=[side, side], data_type=TensorProto.FLOAT,
