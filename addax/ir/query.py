@@ -163,6 +163,13 @@ def elements(dims: Iterable[int | str | None]) -> int | str | None:
     return count if isinstance(count, int) else count.value
 
 
+def known_dtype(value: ir.Value | None) -> ir.DataType:
+    """The element type; declines if unknown."""
+    if value is None or value.dtype is None:
+        decline("element type unknown", value)
+    return value.dtype
+
+
 def same_shape(a: ir.Value | None, b: ir.Value | None) -> bool:
     """Whether both shapes are known and equal for every binding of the symbolic dimensions."""
     left, right = shape(a), shape(b)

@@ -22,6 +22,7 @@ from addax.ir import (
     const_ints,
     decline,
     is_float,
+    known_dtype,
     known_rank,
     known_shape,
     producing,
@@ -113,9 +114,7 @@ def _cast_like(op: Op, x: ir.Value, like: ir.Value) -> ir.Value:
 @rule("canonicalize/cast-like", match=_cast_like, exact=Exact.BITWISE)
 def cast_like(op: Op, x: ir.Value, like: ir.Value) -> ir.Value:
     """CastLike(x, y) -> Cast(x, the type of y)."""
-    if like.dtype is None:
-        decline("element type unknown", like)
-    return op.Cast(x, to=int(like.dtype), **dict(op.root.attributes))
+    return op.Cast(x, to=int(known_dtype(like)), **dict(op.root.attributes))
 
 
 def _part_of_sequence(op: Op, x: ir.Value, index: ir.Value) -> ir.Value:
@@ -216,11 +215,10 @@ def _divide(op: Op, x: ir.Value, c: ir.Value) -> ir.Value:
 def _divisor(c: ir.Value) -> np.ndarray:
     """A constant whose reciprocal is an ordinary number of its own type."""
     array = const(c, "the divisor").astype(np.float64)
-    if c.dtype is None or not c.dtype.is_floating_point():
-        decline("integer division", c)
-    sizes = np.abs(array)
+    require(is_float(c), "integer division", c)
+    sizes, dtype = np.abs(array), known_dtype(c)
     require(
-        np.all((sizes >= 1 / float(c.dtype.max)) & (sizes <= 1 / float(c.dtype.tiny))),
+        np.all((sizes >= 1 / float(dtype.max)) & (sizes <= 1 / float(dtype.tiny))),
         "the divisor has no ordinary reciprocal", c,
     )  # fmt: skip
     return array

@@ -7,8 +7,9 @@ Algebra     gelu(x) = x (1 + erf(x / sqrt 2)) / 2;
             softmax(x) = e^(x - max x) / sum e^(x - max x);   swish(x) = x sigmoid(a x) stays two
 Source      Hendrycks and Gimpel 2016 (1606.08415); Howard et al. 2019 (1905.02244) section 5.2;
             Misra 2019 (1908.08681)
-Exactness   reassociated: the factors 1/2, 1/sqrt 2, ... are accepted within 2 ulp of the element
-            type; an exporter that writes 1.4142 in float32 means another function, which stays
+Exactness   reassociated: factors such as sqrt(2 / pi) are accepted within 2 ulp of the element
+            type. What an exporter has rounded further is another function: where it writes 1.4142
+            for sqrt 2, the result is gelu(a x) / a, whose scales fold into the layers around it
 Cost        removes 2 to 8 elementwise nodes a function
 """
 
@@ -26,6 +27,7 @@ from addax.ir import (
     decline,
     is_float,
     is_near,
+    known_dtype,
     known_rank,
     producer,
     producing,
@@ -79,10 +81,16 @@ def _gated(half: Callable[[Op, ir.Value, Any], Any], sigmoid: str) -> Callable[.
     exact=Exact.REASSOCIATED,
 )
 def gelu(op: Op, x: ir.Value, u: ir.Value) -> ir.Value:
-    """x (1 + erf(x / sqrt 2)) / 2 -> Gelu(x)."""
+    """x (1 + erf(x / sqrt 2)) / 2 -> Gelu(x);  x (1 + erf(a x / sqrt 2)) / 2 -> Gelu(a x) / a."""
     require(op.opset >= 20, "Gelu needs opset 20", x)
-    _is_polynomial(u, x, {1: math.sqrt(0.5)})
-    return op.Gelu(x)
+    found = _polynomial(u, x, _DEEP)
+    if found is None or found.keys() != {1}:
+        decline("the argument is not the function's polynomial in x", u)
+    slope = found[1] * math.sqrt(2)
+    if abs(slope - 1) <= 2 * float(known_dtype(x).eps):
+        return op.Gelu(x)
+    require(1 / 16 <= slope <= 16, "the slope is not near 1", u)
+    return op.Mul(op.Gelu(op.Mul(x, slope)), 1 / slope)
 
 
 @rule(
@@ -101,9 +109,9 @@ def gelu_tanh(op: Op, x: ir.Value, u: ir.Value) -> ir.Value:
 def _is_polynomial(u: ir.Value, x: ir.Value, wanted: dict[int, float]) -> None:
     """Decline unless u = sum_k wanted[k] x^k, to 2 ulp for each constant in a coefficient."""
     found = _polynomial(u, x, _DEEP)
-    if found is None or x.dtype is None or found.keys() != wanted.keys():
+    if found is None or found.keys() != wanted.keys():
         decline("the argument is not the function's polynomial in x", u)
-    eps = float(x.dtype.eps)
+    eps = float(known_dtype(x).eps)
     require(
         all(abs(found[k] - c) <= (k + 1) * eps * abs(c) for k, c in wanted.items()),
         "the coefficients are those of another function", u,
@@ -316,7 +324,7 @@ def clip_of_clip(op: Op, x: ir.Value) -> ir.Value:
 def _bounds(op: Op, node: ir.Node) -> tuple[ir.Value | None, ir.Value | None]:
     """The constant bounds of a Clip or Relu; None where there is none."""
     if node.op_type == "Relu":
-        zero = np.zeros((), _element_type(node.inputs[0]).numpy())
+        zero = np.zeros((), known_dtype(node.inputs[0]).numpy())
         return op.initializer(zero, "zero"), None
     low, high = (*node.inputs[1:], None, None)[:2]
     for bound in (low, high):
@@ -324,13 +332,6 @@ def _bounds(op: Op, node: ir.Node) -> tuple[ir.Value | None, ir.Value | None]:
         require(bound is None or number is not None, "a bound is not constant", bound)
         require(bound is None or number == number, "a bound is not a number", bound)
     return low, high
-
-
-def _element_type(x: ir.Value | None) -> ir.DataType:
-    """The element type of a value; declines if it is unknown."""
-    if x is None or x.dtype is None:
-        decline("element type unknown", x)
-    return x.dtype
 
 
 def _clip(op: Op, x: ir.Value) -> ir.Value:
@@ -342,7 +343,7 @@ def useless_bound(op: Op, x: ir.Value) -> ir.Value:
     """Clip(x, low, high) without a bound that every finite number of the type keeps."""
     require(op.opset >= 11, "bounds are attributes before opset 11", x)
     low, high = (*op.root.inputs[1:], None, None)[:2]
-    limits = _element_type(x)
+    limits = known_dtype(x)
     lowest, highest = scalar(low), scalar(high)
     keeps_low = low is not None and (lowest is None or lowest > limits.min)
     keeps_high = high is not None and (highest is None or highest < limits.max)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from addax.ir import Exact, Op, attribute, decline, is_float, known_rank, require, rule
+from addax.ir import Exact, Op, attribute, known_dtype, known_rank, require, rule
 from addax.passes._family import Phase
 
 PHASE = Phase.CANONICAL
@@ -144,9 +144,7 @@ def _rms_norm(op: Op, x: ir.Value, g: ir.Value, epsilon: float) -> ir.Value:
     """RMSNormalization, or before opset 23 the spelling that `canonicalize-norms` has for it."""
     if op.opset >= 23:
         return op.RMSNormalization(x, g, epsilon=epsilon)
-    if not is_float(x):
-        decline("element type unknown", x)
-    half = x.dtype if x.dtype in _HALVES else None
+    half = known_dtype(x) if known_dtype(x) in _HALVES else None
     wide = x if half is None else op.Cast(x, to=int(ir.DataType.FLOAT))
     squares = op.Mul(wide, wide)
     mean = op.ReduceMean(squares, [-1]) if op.opset >= 18 else op.ReduceMean(squares, axes=[-1])
@@ -239,9 +237,7 @@ def _activated(op: Op, y: ir.Value, parameters: Any) -> ir.Value:
     if name == "HardSigmoid":
         return op.HardSigmoid(y, alpha=numbers[0], beta=numbers[1])
     require(name == "Clip" and op.opset >= 11, f"the activation {name!r} has no standard node", y)
-    if y.dtype is None:
-        decline("element type unknown", y)
-    low, high = np.array(numbers[:2], y.dtype.numpy())
+    low, high = np.array(numbers[:2], known_dtype(y).numpy())
     return op.Clip(y, op.initializer(np.asarray(low)), op.initializer(np.asarray(high)))
 
 

@@ -25,6 +25,7 @@ from addax.ir import (
     const,
     decline,
     is_near,
+    known_dtype,
     known_shape,
     producing,
     require,
@@ -102,7 +103,17 @@ def _multiplied(op: Op, x: ir.Value, eps: ir.Value) -> ir.Value:
     return op.Mul(d, op.Reciprocal(op.Sqrt(op.Add(variance, eps))))
 
 
-@rule("canonicalize-norms/layer-norm", match=(_divided, _multiplied), exact=Exact.REASSOCIATED)
+def _cast_inside(op: Op, x: ir.Value, eps: ir.Value) -> ir.Value:
+    d = op.Cast(op.Sub(x, op.ReduceMean(x, ..., _as="average")), to=1)
+    variance = op.ReduceMean(op.Mul(d, d), ..., _as="variance")
+    return op.Cast(op.Mul(d, op.Reciprocal(op.Sqrt(op.Add(variance, eps)))))
+
+
+@rule(
+    "canonicalize-norms/layer-norm",
+    match=(_divided, _multiplied, _cast_inside),
+    exact=Exact.REASSOCIATED,
+)
 def layer_norm(
     op: Op, x: ir.Value, eps: ir.Value, average: ir.Value, variance: ir.Value
 ) -> ir.Value:
@@ -152,9 +163,9 @@ def _ones(op: Op, x: ir.Value, count: int) -> ir.Value:
     dims = known_shape(x)[-count:]
     sizes = [d for d in dims if isinstance(d, int)]
     require(len(sizes) == count, "the size of a normalised axis is unknown", x)
-    if x.dtype is None or x.dtype == ir.DataType.DOUBLE:
-        decline("the norm's statistics would be float32", x)
-    return op.initializer(np.ones(sizes, x.dtype.numpy()), "ones")
+    dtype = known_dtype(x)
+    require(dtype != ir.DataType.DOUBLE, "the norm's statistics would be float32", x)
+    return op.initializer(np.ones(sizes, dtype.numpy()), "ones")
 
 
 def _cast_around(op: Op, x: ir.Value, ones: ir.Value) -> ir.Value:
@@ -167,9 +178,7 @@ def cast_around(op: Op, x: ir.Value, ones: ir.Value, y: ir.Value) -> ir.Value:
     require(x.dtype == op.root.outputs[0].dtype, "the casts are not each other's inverse", x)
     array = const(ones, "the scale")
     require(np.all(array == 1), "the scale is applied before the cast", ones)
-    if x.dtype is None:
-        decline("element type unknown", x)
-    scale = op.initializer(np.ones(array.shape, x.dtype.numpy()), "ones")
+    scale = op.initializer(np.ones(array.shape, known_dtype(x).numpy()), "ones")
     return op.LayerNormalization(x, scale, **dict(producing(y).attributes))
 
 
@@ -225,7 +234,7 @@ def _fits(s: ir.Value, g: ir.Value) -> None:
 
 
 def _spread(op: Op, s: ir.Value, g: ir.Value) -> ir.Value:
-    return op.Expand(s, list(const(g).shape))
+    return op.Expand(s, list(known_shape(g)))
 
 
 def _biased_layer_norm(op: Op, x: ir.Value, g: ir.Value, b: ir.Value) -> ir.Value:
