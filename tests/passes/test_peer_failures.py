@@ -130,9 +130,9 @@ def test_two_clips_that_share_an_input():
 
 
 def test_two_clips_of_one_another():
+    bounds = "<float a = {-1}, float b = {1}, float c = {-2}, float d = {0.5}>"
     m = optimized(
-        "(float[8] x) => (float[8] y)"
-        " <float a = {-1}, float b = {1}, float c = {-2}, float d = {0.5}> { u = Clip(x, a, b) y = Clip(u, c, d) }"
+        f"(float[8] x) => (float[8] y) {bounds} {{ u = Clip(x, a, b) y = Clip(u, c, d) }}"
     )
     assert operators(m) == ["Clip"]
 

@@ -65,4 +65,4 @@ def test_the_result_does_not_depend_on_the_hash_seed():
     first, second = (run.communicate()[0] for run in runs)
     assert [0, 0] == [run.returncode for run in runs]
     assert first == second
-    assert first.count(b"opset_import") == 9
+    assert first.count(b"random (") >= 9
