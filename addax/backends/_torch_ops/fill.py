@@ -1,5 +1,6 @@
 """Tensors made out of nothing but a shape or a range."""
 
+from collections.abc import Callable
 from typing import Any
 
 import onnx_ir as ir
@@ -27,6 +28,8 @@ def range_(start: Scalar, limit: Scalar, delta: Scalar, *, stash_type: int = 1, 
     """Numbers from `start` on, `delta` apart, before `limit`."""
     del stash_type
     dtype = site.torch_dtype(site.dtype(0))
+    if all(isinstance(n, int) for n in (start, limit, delta)) and range(start, limit, delta):
+        return site.call(torch.arange, start, limit, delta, dtype=dtype, device=site.device)
     counts = isinstance(start, int) and isinstance(delta, int) and (start, delta) == (0, 1)
     if counts and site.is_size(limit):
         return site.call(torch.arange, limit, dtype=dtype, device=site.device)
@@ -37,8 +40,13 @@ def _range(
     start: float, limit: float, delta: float, dtype: torch.dtype, device: torch.device | None
 ) -> Tensor:
     """Any range, empty ones included, which torch.arange refuses."""
-    count = max(0, -int((start - limit) // delta))
+    steps = -((start - limit) // delta)
+    # int() would freeze a count that torch's compilers keep symbolic.
+    count = _greater(int(steps) if isinstance(steps, float) else steps, 0)
     return torch.arange(count, device=device).to(dtype) * delta + start
+
+
+_greater: Callable[..., Any] = torch.sym_max
 
 
 @OPS.op("EyeLike")

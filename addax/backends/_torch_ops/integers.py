@@ -9,18 +9,20 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 import torch
 
 from addax.backends._torch_ops.site import Site
-from addax.backends._torch_ops.values import Entry, Integers
+from addax.backends._torch_ops.values import Entry, Integers, from_array, from_number
 from addax.ir.query import attribute
 
 _LONGEST = 64
 _TYPES = (ir.DataType.INT64, ir.DataType.INT32, ir.DataType.BOOL)
+_PLAIN = (*_TYPES, ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16)
 
 Operands = list[Integers | None]
-Result = Integers | tuple[Integers, ...] | None
+Result = Integers | Entry | tuple[Integers, ...] | None
 
 
 def compute(site: Site, entries: Sequence[Entry | None]) -> Result:
@@ -30,6 +32,10 @@ def compute(site: Site, entries: Sequence[Entry | None]) -> Result:
     measure = _MEASURES.get(site.node.op_type)
     if measure is not None and entries and entries[0] is not None:
         return measure(site, entries[0])
+    if site.node.op_type in ("Cast", "CastLike") and entries and entries[0] is not None:
+        folded = _cast_constant(site, entries[0])
+        if folded is not None:
+            return folded
     evaluate = _EVALUATE.get(site.node.op_type)
     if evaluate is None:
         return None
@@ -68,7 +74,7 @@ def _size_of(site: Site, entry: Entry) -> Result:
 
 
 def _size(site: Site, entry: Entry, dim: int | str | None, axis: int) -> Any:
-    return dim if isinstance(dim, int) else site.as_size(entry.tensor.size(axis))
+    return dim if isinstance(dim, int) else site.as_size(entry.tensor.size(axis), dim)
 
 
 # Evaluators: operands are all known.
@@ -181,9 +187,8 @@ def _not(site: Site, item: Any) -> Any:
 
 
 def _cast(site: Site, operands: Operands) -> Result:
-    x = operands[0]
-    to = attribute(site.node, "to")
-    if x is None or to not in _TYPES:
+    x, to = operands[0], _target(site)
+    if x is None or to is None or to not in _TYPES:
         return None
     items = x.items
     if to == ir.DataType.BOOL and x.dtype != to:
@@ -193,6 +198,44 @@ def _cast(site: Site, operands: Operands) -> Result:
             return None
         items = tuple(int(i) for i in items)
     return Integers(items, x.scalar, ir.DataType(to))
+
+
+def _target(site: Site) -> ir.DataType | None:
+    """The type that a Cast or CastLike asks for, if it is known."""
+    if site.node.op_type == "Cast":
+        to = attribute(site.node, "to")
+        return ir.DataType(to) if isinstance(to, int) else None
+    like = site.value(1)
+    return None if like is None else like.dtype
+
+
+def _cast_constant(site: Site, entry: Entry) -> Entry | None:
+    """A small constant in another type, as a constant; a size as a number of any type."""
+    to = _target(site)
+    if to not in _PLAIN:
+        return None
+    size = entry.integers
+    if size is not None and size.scalar and not size.is_static and to not in _TYPES:
+        return from_number(size.items[0], to, site.scope.recorder)
+    tensor = entry.constant
+    if tensor is None or entry.trainable or len(tensor.shape) > 1 or tensor.size > _LONGEST:
+        return None
+    if tensor.dtype not in _PLAIN:
+        return None
+    array = np.asarray(tensor.numpy())
+    with np.errstate(over="ignore", invalid="ignore"):
+        return from_array(array.astype(to.numpy()), site.scope.recorder)
+
+
+def _range(_: Site, operands: Operands) -> Result:
+    start, limit, delta = operands
+    if start is None or limit is None or delta is None:
+        return None
+    bounds = (*start.items, *limit.items, *delta.items)
+    if len(bounds) != 3 or not all(isinstance(i, int) for i in bounds) or bounds[2] == 0:
+        return None
+    numbers = range(*bounds)
+    return Integers(tuple(numbers), False, start.dtype) if len(numbers) <= _LONGEST else None
 
 
 def _gather(site: Site, operands: Operands) -> Result:
@@ -313,6 +356,7 @@ _EVALUATE: dict[str, Callable[[Site, Operands], Result]] = {
     "Neg": _map(lambda _, a: -a),
     "Not": _map(_not),
     "Or": _elementwise(lambda _, a, b: a | b, ir.DataType.BOOL),
+    "Range": _range,
     "ReduceMax": _reduce(_maximum, None),
     "ReduceMin": _reduce(_minimum, None),
     "ReduceProd": _reduce(_multiply, 1),

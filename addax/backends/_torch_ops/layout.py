@@ -95,9 +95,10 @@ def expand(x: Tensor, shape: Ints, *, site: Site) -> Tensor:
     lead = len(shape) - len(own)
     target: list[Any] = list(shape[:lead])
     for mine, wanted in zip(own, shape[lead:], strict=True):
+        same = mine is not None and site.size_name(wanted) == mine
         if mine == 1:
             target.append(wanted)
-        elif isinstance(mine, int) or (isinstance(wanted, int) and wanted == 1):
+        elif same or isinstance(mine, int) or (isinstance(wanted, int) and wanted == 1):
             target.append(-1)
         else:
             return x.expand(site.call(torch.broadcast_shapes, x.shape, tuple(shape)))

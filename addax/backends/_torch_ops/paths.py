@@ -43,18 +43,19 @@ class Paths:
         parts = path.split(".")
         prefixes = [".".join(parts[:k]) for k in range(1, len(parts))]
         return (
-            all(map(_is_attribute, parts))
+            all(_is_attribute(part, is_root=k == 0) for k, part in enumerate(parts))
             and path not in self._leaves | self._parents
             and self._leaves.isdisjoint(prefixes)
         )
 
 
-def _is_attribute(name: str) -> bool:
+def _is_attribute(name: str, *, is_root: bool) -> bool:
     """Whether a module can have an attribute of that name without losing one of its own."""
     is_word = _COMPONENT.fullmatch(name) is not None and not keyword.iskeyword(name)
-    return is_word and name not in _reserved()
+    return is_word and name not in _reserved(is_root)
 
 
 @functools.cache
-def _reserved() -> frozenset[str]:
-    return frozenset(dir(torch.fx.GraphModule({}, torch.fx.Graph()))) | {"None", "self"}
+def _reserved(is_root: bool) -> frozenset[str]:
+    root = torch.fx.GraphModule({}, torch.fx.Graph())
+    return frozenset(dir(root if is_root else torch.nn.Module()))

@@ -36,8 +36,8 @@ class Recorder(GraphAppendingTracer):
         self.modules: dict[str, torch.nn.Module] = {}
         self.meta: dict[str, Any] = {}
         """What every node made from now on carries in its `meta`."""
-        self.sizes: set[torch.fx.Node] = set()
-        """The nodes that make integers which are never negative."""
+        self.sizes: dict[torch.fx.Node, str | None] = {}
+        """The nodes that make integers which are never negative; the dimension's name, if any."""
         self._serials: dict[torch.fx.Node, int] = {}
         self._anchor: Any = None
         self._device: Any = None

@@ -1,11 +1,12 @@
 """Images and other grids in another size."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import onnx_ir as ir
+import torch
 import torch.nn.functional as F  # noqa: N812  # torch's own custom
 
 from addax.backends._torch_ops.interpolation import interpolated
@@ -56,14 +57,14 @@ def resize(
     cropping = coordinate_transformation_mode == "tf_crop_and_resize"
     moved = [t for t in targets if cropping or not _is_identity(t, own)]
     simple = not (antialias or exclude_outside or cropping) and cubic_coeff_a == -0.75
-    idiom = (
-        _idiom(site, mode, coordinate_transformation_mode, nearest_mode, moved, own)
-        if simple
-        else None
-    )
+    spatial = _spatial(moved, own)
+    idiom = None
+    if simple and spatial:
+        idiom = _idiom(site, mode, coordinate_transformation_mode, nearest_mode, spatial, own)
     if idiom is not None:
-        by_size = {"size": tuple(t.count for t in moved)}
-        by_scale = {"scale_factor": tuple(t.scale for t in moved), "recompute_scale_factor": False}
+        by_size = {"size": tuple(t.count for t in spatial)}
+        scales = tuple(t.scale for t in spatial)
+        by_scale = {"scale_factor": scales, "recompute_scale_factor": False}
         return F.interpolate(x, **(by_size if sizes else by_scale), **idiom)
     for target in moved:
         window = (0.0, 1.0)
@@ -88,6 +89,14 @@ def resize(
     return x
 
 
+def _spatial(moved: Sequence[Target], own: Sequence[int]) -> list[Target]:
+    """What every spatial axis becomes, if only such axes change; else nothing."""
+    changed = {target.axis: target for target in moved}
+    if not 3 <= len(own) <= 5 or not changed or min(changed) < 2:
+        return []
+    return [changed.get(axis, Target(axis, own[axis], 1.0)) for axis in range(2, len(own))]
+
+
 def _is_identity(target: Target, own: Sequence[int]) -> bool:
     same = isinstance(target.scale, float) and math.isclose(target.scale, 1.0)
     counts = target.count, own[target.axis]
@@ -110,16 +119,25 @@ def _by_scales(site: Site, own: Sequence[int], axes: Sequence[int], scales: Floa
 
 
 def _floor_product(size: int, scale: float) -> int:
-    return int(size * scale)
+    # int() would freeze a size that torch's compilers keep symbolic.
+    return _to_integer(size * scale)
+
+
+_to_integer: Callable[..., int] = torch.sym_int
 
 
 def _by_sizes(
     site: Site, own: Sequence[int], axes: Sequence[int], sizes: Sequence[int], policy: str
 ) -> list[Target]:
     if policy == "stretch":
-        return [
-            Target(a, n, 1.0 if n is own[a] else n / own[a])
+        shape = site.shape(0) or ()
+        same = [
+            shape[a] is not None and site.size_name(n) == shape[a]
             for a, n in zip(axes, sizes, strict=True)
+        ]
+        return [
+            Target(a, n, 1.0 if is_same else n / own[a])
+            for a, n, is_same in zip(axes, sizes, same, strict=True)
         ]
     if not all(isinstance(n, int) for n in (*sizes, *own)):
         site.decline(f"sizes with aspect ratio policy {policy!r} must be constants")
@@ -133,14 +151,12 @@ def _idiom(
     mode: str,
     coordinates: str,
     rounding: str,
-    moved: Sequence[Target],
+    spatial: Sequence[Target],
     own: Sequence[int],
 ) -> dict[str, Any] | None:
     """The arguments with which `torch.nn.functional.interpolate` does the same, if any."""
-    count = len(own) - 2
+    count = len(spatial)
     if not site.dtype(0).is_floating_point() or site.dtype(0) == ir.DataType.BFLOAT16:
-        return None
-    if [t.axis for t in moved] != list(range(2, count + 2)) or not 1 <= count <= 3:
         return None
     if mode == "nearest":
         fits = coordinates == "asymmetric" and rounding == "floor"
@@ -149,9 +165,9 @@ def _idiom(
     if name is None:
         return None
     if coordinates == "align_corners":
-        whole = all(isinstance(t.count, int) and t.count == t.scale * own[t.axis] for t in moved)
+        whole = all(isinstance(t.count, int) and t.count == t.scale * own[t.axis] for t in spatial)
         return {"mode": name, "align_corners": True} if whole else None
-    single = any(isinstance(t.count, int) and t.count == 1 for t in moved)
+    single = any(isinstance(t.count, int) and t.count == 1 for t in spatial)
     halves = coordinates == "half_pixel" or (coordinates == "pytorch_half_pixel" and not single)
     return {"mode": name, "align_corners": False} if halves else None
 

@@ -1,6 +1,7 @@
 """Sequences of tensors, which are Python lists, and optional values, which may be None."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import onnx_ir as ir
 import torch
@@ -11,6 +12,16 @@ from addax.backends._torch_ops.table import Converters, Ints, Scalar, Tensor
 OPS = Converters()
 
 Sequence = list[Tensor]
+Result = TypeVar("Result")
+
+
+def _now_or_then(
+    site: Site, function: Callable[..., Result], sequence: Sequence, position: Any, *rest: Any
+) -> Result:
+    """The function's result; recorded as a call unless list and position are known already."""
+    if isinstance(sequence, list) and (position is None or isinstance(position, int)):
+        return function(sequence, position, *rest)
+    return site.call(function, sequence, position, *rest)
 
 
 @OPS.op("SequenceConstruct", since=11)
@@ -29,7 +40,7 @@ def empty(*, dtype: int = 1) -> Sequence:
 @OPS.op("SequenceAt", since=11)
 def at(sequence: Sequence, position: Scalar, *, site: Site) -> Tensor:
     """One element; negative positions count from the end."""
-    return site.call(_at, sequence, position)
+    return _now_or_then(site, _at, sequence, position)
 
 
 def _at(sequence: Sequence, position: int) -> Tensor:
@@ -41,10 +52,10 @@ def insert(
     sequence: Sequence, x: Tensor, position: Scalar | None = None, *, site: Site
 ) -> Sequence:
     """The sequence with one more element, at the end unless said otherwise."""
-    return site.call(_insert, sequence, x, position)
+    return _now_or_then(site, _insert, sequence, position, x)
 
 
-def _insert(sequence: Sequence, x: Tensor, position: int | None) -> Sequence:
+def _insert(sequence: Sequence, position: int | None, x: Tensor) -> Sequence:
     place = len(sequence) if position is None else position
     return [*sequence[:place], x, *sequence[place:]]
 
@@ -52,7 +63,7 @@ def _insert(sequence: Sequence, x: Tensor, position: int | None) -> Sequence:
 @OPS.op("SequenceErase", since=11)
 def erase(sequence: Sequence, position: Scalar | None = None, *, site: Site) -> Sequence:
     """The sequence without one element, the last unless said otherwise."""
-    return site.call(_erase, sequence, -1 if position is None else position)
+    return _now_or_then(site, _erase, sequence, -1 if position is None else position)
 
 
 def _erase(sequence: Sequence, position: int) -> Sequence:
@@ -84,8 +95,10 @@ def split(
     if sizes is None:
         parts = torch.split(x, 1, axis)
         return site.call(_squeezed, parts, axis) if not keepdims else site.call(list, parts)
-    scalar = site.rank(1) == 0
-    return site.call(list, torch.split(x, sizes[0] if scalar else list(sizes), axis))
+    if site.rank(1) == 0:
+        return site.call(list, torch.split(x, sizes[0], axis))
+    parts = torch.split(x, list(sizes), axis)
+    return [parts[k] for k in range(len(sizes))]
 
 
 def _squeezed(parts: tuple[Tensor, ...], axis: int) -> Sequence:

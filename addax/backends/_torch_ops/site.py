@@ -1,5 +1,6 @@
 """What a converter may ask about the node that it converts."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
@@ -58,10 +59,14 @@ class Site:
         """Where tensors made out of nothing belong."""
         return self.scope.recorder.device
 
-    def as_size(self, item: Any) -> int:
-        """Remember that a recorded integer is a size: it is never negative."""
+    def as_size(self, item: Any, name: str | None = None) -> int:
+        """Remember that a recorded integer is a size: it is never negative.
+
+        Names that inference has made up are forgotten, for each function has its own.
+        """
         if isinstance(item, torch.fx.Proxy):
-            self.scope.recorder.sizes.add(item.node)
+            named = name if name and not _MADE_UP.fullmatch(name) else None
+            self.scope.recorder.sizes[item.node] = named
         size: int = item
         return size
 
@@ -70,6 +75,11 @@ class Site:
         if isinstance(item, torch.fx.Proxy):
             return item.node in self.scope.recorder.sizes
         return isinstance(item, int) and item >= 0
+
+    def size_name(self, item: Any) -> str | None:
+        """The name of the dimension that a recorded integer is, if the model names it."""
+        recorded = isinstance(item, torch.fx.Proxy)
+        return self.scope.recorder.sizes.get(item.node) if recorded else None
 
     def value(self, index: int) -> ir.Value | None:
         """Input number `index`."""
@@ -187,6 +197,7 @@ class Site:
         return f"input {index}" if value is None else f"input {index} ({value.name!r})"
 
 
+_MADE_UP = re.compile(r"_d\d+")
 _NO_SHAPE = "declare it in the model, or convert the node that makes it to one whose shape is known"
 
 

@@ -101,14 +101,34 @@ def from_integers(integers: Integers, recorder: Recorder) -> Entry:
     """The entry of integers; a tensor is made of them only where one is needed."""
 
     def make() -> Any:
-        dtype = torch_dtype(integers.dtype)
-        data = integers.items[0] if integers.scalar else list(integers.items)
+        kind = {"dtype": torch_dtype(integers.dtype), "device": recorder.device}
+        items = integers.items
         if integers.scalar and not integers.is_static:
             # torch.tensor would freeze a symbolic size, torch.full keeps it.
-            return recorder.call(torch.full, (), data, dtype=dtype, device=recorder.device)
-        return recorder.call(torch.tensor, data, dtype=dtype, device=recorder.device)
+            return recorder.call(torch.full, (), items[0], **kind)
+        step = items[1] - items[0] if integers.is_static and len(items) > 2 else 0
+        if step and items == tuple(range(items[0], items[-1] + step, step)):
+            return recorder.call(torch.arange, items[0], items[-1] + step, step, **kind)
+        return recorder.call(torch.tensor, items[0] if integers.scalar else list(items), **kind)
 
     return Entry(make, integers=integers)
+
+
+def from_array(array: np.ndarray, recorder: Recorder) -> Entry:
+    """The entry of a small array; a tensor is made of it only where one is needed."""
+    tensor = ir.tensor(array)
+
+    def make() -> Any:
+        dtype = torch_dtype(tensor.dtype)
+        return recorder.call(torch.tensor, array.tolist(), dtype=dtype, device=recorder.device)
+
+    return Entry(make, constant=tensor)
+
+
+def from_number(number: Any, dtype: ir.DataType, recorder: Recorder) -> Entry:
+    """The entry of a recorded number; a tensor is made of it only where one is needed."""
+    kind = torch_dtype(dtype)
+    return Entry(lambda: recorder.call(torch.full, (), number, dtype=kind, device=recorder.device))
 
 
 def from_proxy(proxy: Any) -> Entry:
