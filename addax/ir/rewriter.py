@@ -155,7 +155,9 @@ class Rewriter:
             made, new = [node], node.outputs[0]
         if new.type is None:
             new.type = old.type
-        if old.shape is not None and _knows_more(old.shape, new.shape):
+        if old.shape is not None and (
+            old.is_graph_output() or _knows_more(old.shape, new.shape)  # an output stays as declared
+        ):
             new.shape = old.shape
         if old.is_graph_output() and old.name is not None:
             old.name, new.name = None, old.name

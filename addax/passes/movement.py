@@ -115,7 +115,7 @@ def transpose_of_ones(op: Op, x: ir.Value) -> ir.Value:
 
 
 def _above(op_type: str) -> Callable[[Op], Any]:
-    return lambda op: op.Transpose(getattr(op, op_type)(...))
+    return lambda op: op.Transpose(getattr(op, op_type)(..., _as="y"))
 
 
 @rule(
@@ -123,11 +123,11 @@ def _above(op_type: str) -> Callable[[Op], Any]:
     match=tuple(map(_above, _UNARY + _BROADCAST)),
     exact=Exact.BITWISE,
 )
-def transpose_across(op: Op) -> ir.Value:
+def transpose_across(op: Op, y: ir.Value) -> ir.Value:
     """P_q f(P_p x, c) -> f(x, P_q c) for elementwise f, any number of them deep."""
     found = _Pull(op, order(op.root))
-    result = found.without(_first(op.root), _DEEP)
-    require(found.cancelled, "no transpose to cancel with")
+    result = found.without(y, _DEEP)
+    require(found.cancelled, "no transpose to cancel with", y)
     return result
 
 
@@ -140,11 +140,11 @@ class _Pull:
 
     def without(self, value: ir.Value, depth: int) -> ir.Value:
         """What the transpose of `value` by `perm` is made of; declines where one would remain."""
-        node = value.producer()
-        if node is not None and node.op_type == "Transpose" and not node.domain:
+        node = producer(value, "Transpose")
+        if node is not None and node.inputs[0] is not None:
             require(order(node) == self.undone, "the transposes do not cancel", value)
             self.cancelled += 1
-            return _first(node)
+            return node.inputs[0]
         if constant_tensor(value) is not None:
             return self._constant(value)
         if rank(value) == 0:
@@ -156,30 +156,16 @@ class _Pull:
         return self._rebuilt(known, 1 if unary else len(known.inputs), depth - 1)
 
     def _rebuilt(self, node: ir.Node, moving: int, depth: int) -> ir.Value:
-        inputs: list[ir.Value | None] = []
-        for value in node.inputs[:moving]:
-            require(value is not None and rank(value) is not None, "rank unknown", value)
-            inputs.append(None if value is None else self.without(value, depth))
-        made: ir.Value = getattr(self.op, node.op_type)(
-            *inputs, *node.inputs[moving:], **dict(node.attributes)
-        )
-        return made
+        moved = [self.without(v, depth) for v in node.inputs[:moving] if v is not None]
+        make = getattr(self.op, node.op_type)
+        return make(*moved, *node.inputs[moving:], **dict(node.attributes))
 
     def _constant(self, value: ir.Value) -> ir.Value:
         array = constant(value)
         if array is None or array.size == 1:
             return value
-        require(array.ndim <= len(self.perm), "a constant raises the rank", value)
-        full = (1,) * (len(self.perm) - array.ndim) + array.shape
-        moved: ir.Value = self.op.Transpose(self.op.Reshape(value, list(full)), perm=self.perm)
-        return moved
-
-
-def _first(node: ir.Node) -> ir.Value:
-    value = node.inputs[0]
-    if value is None:
-        decline("no operand")
-    return value
+        full = [1] * (len(self.perm) - array.ndim) + list(array.shape)
+        return self.op.Transpose(self.op.Reshape(value, full), perm=self.perm)
 
 
 # --- reshapes -----------------------------------------------------------------------------------

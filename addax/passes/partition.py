@@ -34,6 +34,7 @@ from addax.ir import (
 from addax.ir.dialect import DOMAIN
 from addax.ir.model import scopes
 from addax.ir.query import constant_tensor
+from addax.ir.rewriter import is_read
 from addax.ir.rule import EveryNode
 from addax.passes import _cuts
 from addax.passes._cuts import Cut
@@ -330,7 +331,7 @@ def _note_selection(
     if node.domain or node.op_type not in ("Gather", "Slice") or not node.inputs:
         return
     x = node.inputs[0]
-    if x is None or constant_tensor(x) is not None or not node.outputs[0].uses():
+    if x is None or constant_tensor(x) is not None or not is_read(node):
         return
     if node.op_type == "Slice":
         cuts = _cuts.read(node)

@@ -18,6 +18,7 @@ from addax.ir import (
     Op,
     attribute,
     const,
+    const_ints,
     constant,
     decline,
     known_rank,
@@ -185,7 +186,7 @@ def slice_squeeze(op: Op, x: ir.Value, axes: ir.Value) -> ir.Value:
     _not_constant(x)
     inner = producing(op.root.inputs[0])
     cuts = _read(inner)
-    dropped = {axis % known_rank(inner.outputs[0]) for axis in const(axes, "the axes").tolist()}
+    dropped = {axis % known_rank(inner.outputs[0]) for axis in const_ints(axes, "the list of axes")}
     require(set(cuts) == dropped and len(cuts) == 1, "other axes are cut than dropped", axes)
     ((axis, cut),) = cuts.items()
     end = cut.start + 1 if cut.start != -1 else _cuts.END
