@@ -205,6 +205,9 @@ def _lp(context: Context, inputs: Inputs, outputs: Sequence[Array]) -> Errors:
     return [number.divide(x, size).error]
 
 
+CONTRIB.op("SimplifiedLayerNormalization")(partial(_over_last_axes, centred=False))
+
+
 @CONTRIB.op("SkipLayerNormalization", "SkipSimplifiedLayerNormalization")
 def _skip(context: Context, inputs: Inputs, outputs: Sequence[Array]) -> Errors:
     """LayerNormalization(x + skip + bias of the sum); the sum is the fourth output."""

@@ -1,11 +1,14 @@
 """Error analysis of operators that are linear in each operand: products, sums, averages, moves."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from math import prod
 from typing import Any
 
 import numpy as np
 
+from addax.ir._bounds import number
 from addax.ir._bounds.number import Bounded, rounding, settled
 from addax.ir._bounds.table import (
     Context,
@@ -19,11 +22,14 @@ from addax.ir._bounds.table import (
     unsure,
 )
 from addax.ir._judge.arrays import REAL, Array
+from addax.ir._judge.ops import activation, matmul
 from addax.ir._judge.ops.layout import numbers
 
 RULES = Rules()
 CONTRIB = Rules("com.microsoft")
 TABLES = (RULES, CONTRIB)
+
+_GELU = 8  # roundings of a Gelu, which is not computed exactly
 
 
 def _lost(outputs: Sequence[Array]) -> Errors:
@@ -175,25 +181,36 @@ def _every(context: Context, inputs: Inputs) -> float:
 
 
 def _absolute(context: Context) -> Context:
-    """Gemm's factors by their magnitudes."""
-    for name in ("alpha", "beta"):
-        if context.given(name, 1.0) < 0:
-            call, keywords = context.call.func, dict(context.call.keywords)  # type: ignore[attr-defined]
-            keywords[name] = -keywords[name]
-            context = Context(
-                lambda *arrays, call=call, keywords=keywords: call(*arrays, **keywords),
-                keywords,
-                context.dtype,
-                context.name,
-                context.opset,
-            )
-    return context
+    """A product without its activation, whose slope is at most 1, and its factors' magnitudes."""
+    factors = {name: -context.given(name, 1.0) for name in ("alpha", "beta")}
+    changed = {name: factor for name, factor in factors.items() if factor > 0}
+    gone = [name for name in context.attributes if name.startswith("activation")]
+    if not changed and not gone:
+        return context
+    call = context.call.func  # type: ignore[attr-defined]
+    given = context.call.keywords.items()  # type: ignore[attr-defined]
+    keywords = {name: value for name, value in given if name not in gone} | changed
+    return replace(context, call=partial(call, **keywords), attributes=keywords)
 
 
 _product = _bilinear(_inner)
 RULES.op("MatMul")(_product)
 RULES.op("Conv")(_bilinear(_taps))
 RULES.op("ConvTranspose")(_bilinear(_scattered))
+
+
+@CONTRIB.op("FusedConv")
+def _fused_conv(context: Context, inputs: Inputs, outputs: Sequence[Array]) -> Errors:
+    return _bilinear(_taps)(_absolute(context), inputs, outputs)
+
+
+@CONTRIB.op("GemmFastGelu")
+def _gemm_gelu(context: Context, inputs: Inputs, outputs: Sequence[Array]) -> Errors:
+    """Gelu, whose slope is at most 1.13, of a product."""
+    plain = replace(context, call=matmul.gemm if len(inputs) > 2 else matmul.product)
+    (error,) = _product(plain, inputs, outputs)
+    y = Bounded(plain.on([None if v is None else v.value for v in inputs]), error, context.dtype)
+    return [number.lipschitz(activation.fast_gelu, 1.13, y, _GELU).error]
 
 
 @RULES.op("Gemm")
