@@ -59,7 +59,7 @@ def check_operators(model: ir.Model) -> None:
                     _check_operator(node, version)
                     types = _attribute_types(node.domain, node.op_type, version)
                 known[key] = types
-            for name, attr in node.attributes.items():
+            for name, attr in node.attributes.data.items():
                 if types.get(name, attr.type) != attr.type:
                     raise InvalidGraphError(
                         f"attribute {name!r} of {describe(node)} is of type {attr.type.name}; "

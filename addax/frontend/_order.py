@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterator
 
-import networkx as nx
 import onnx_ir as ir
 
 from addax.errors import InvalidGraphError
@@ -75,7 +74,7 @@ def _in_order(scope: ir.Graph | ir.Function) -> Iterator[ir.Node]:
 
 
 def _bodies(node: ir.Node) -> Iterator[ir.Graph]:
-    for attr in node.attributes.values():
+    for attr in node.attributes.data.values():
         if attr.type == ir.AttributeType.GRAPH and not attr.is_ref():
             yield attr.value
         elif attr.type == ir.AttributeType.GRAPHS and not attr.is_ref():
@@ -84,6 +83,8 @@ def _bodies(node: ir.Node) -> Iterator[ir.Graph]:
 
 def _cycle(root: ir.Graph | ir.Function) -> list[ir.Node]:
     """Nodes that depend on each other in a circle, the first one again at the end."""
+    import networkx as nx  # only a broken model needs it
+
     depends: nx.DiGraph = nx.DiGraph()
     for node in _in_order(root):
         for value in node.inputs:

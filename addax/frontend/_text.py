@@ -30,7 +30,7 @@ def check_text(model: ir.Model) -> None:
             names += [value.name for value in node.outputs]
             if bytes in map(type, names):
                 raise InvalidGraphError(f"the name of a node or a value is not UTF-8: {names}")
-            for attr in node.attributes.values():
+            for attr in node.attributes.data.values():
                 if attr.type in _DOUBTFUL:
                     _check_attribute(node, attr)
 

@@ -39,7 +39,7 @@ def own_weights(model: ir.Model, open_external: OpenTensor) -> None:
                 if value.const_value is not None:
                     value.const_value = own(value.const_value)
         for node in scope:
-            for attr in tuple(node.attributes.values()):
+            for attr in tuple(node.attributes.data.values()):
                 if attr.type in _TENSORS and not attr.is_ref():
                     node.attributes[attr.name] = _own_attribute(attr, own)
 

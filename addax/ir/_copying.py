@@ -91,7 +91,7 @@ class Copier:
             node.domain,
             node.op_type,
             [None if value is None else self._value(value) for value in node.inputs],
-            [self._attribute(attr) for attr in node.attributes.values()],
+            [self._attribute(attr) for attr in node.attributes.data.values()],
             overload=node.overload,
             outputs=[self._value(value) for value in node.outputs],
             version=node.version,

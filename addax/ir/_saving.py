@@ -218,7 +218,7 @@ def _nested_tensors(model: ir.Model) -> Iterator[ir.TensorProtocol]:
                 if value.const_value is not None:
                     yield value.const_value
         for node in scope:
-            for attr in node.attributes.values():
+            for attr in node.attributes.data.values():
                 if attr.type == ir.AttributeType.TENSOR and not attr.is_ref():
                     yield attr.value
                 elif attr.type == ir.AttributeType.TENSORS and not attr.is_ref():

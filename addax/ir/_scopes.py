@@ -32,7 +32,7 @@ def _within(scope: ir.Graph | ir.Function) -> Iterator[ir.Graph | ir.Function]:
 
 def _bodies(node: ir.Node) -> Iterable[ir.Graph]:
     """The graphs among a node's attributes."""
-    for attr in node.attributes.values():
+    for attr in node.attributes.data.values():
         if attr.type == _GRAPH and not attr.is_ref():
             yield attr.value
         elif attr.type == _GRAPHS and not attr.is_ref():
