@@ -1,5 +1,7 @@
 """`optimize`: the one file that knows every layer.
 
+Use it so:
+
     fast = addax.optimize(model, example_inputs)
     print(fast.report)
     fast.save("model.onnx")
@@ -9,7 +11,7 @@
 import difflib
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -152,9 +154,7 @@ def optimize(
         statistics = run_pipeline(graph, plan, fuel=fuel, instruments=instruments)
         shown.step("verifying the result")
         verify(graph)
-    report = Report.of(
-        str(plan), before, Size.of(graph), statistics, time.perf_counter() - began
-    )
+    report = Report.of(str(plan), before, Size.of(graph), statistics, time.perf_counter() - began)
     return Optimized(graph, report, target, _is_torch(model))
 
 

@@ -47,7 +47,7 @@ def optimize(
         str | None, typer.Option(help="Exactly what runs, such as cleanup,fold-affine.")
     ] = None,
     fuel: Annotated[int | None, typer.Option(help="Stop after this many rewrites.")] = None,
-    as_json: AsJson = False,  # noqa: FBT002 - typer makes it a flag
+    as_json: AsJson = False,
 ) -> None:
     """Rewrite MODEL to a fixed point and write it to OUTPUT."""
     from rich.console import Console
@@ -65,7 +65,7 @@ def optimize(
 
 @app.command()
 def passes(
-    as_json: AsJson = False,  # noqa: FBT002
+    as_json: AsJson = False,
 ) -> None:
     """List every family of rewrites and its rules."""
     from rich.console import Console
@@ -107,7 +107,7 @@ def explain(
     node: Annotated[
         str | None, typer.Option(help="A node's name; all nodes that come near, if absent.")
     ] = None,
-    as_json: AsJson = False,  # noqa: FBT002
+    as_json: AsJson = False,
 ) -> None:
     """Say where RULE applied in MODEL, and where and why it did not."""
     from addax.explain import explain as run

@@ -49,9 +49,11 @@ class Progress(Instrument):
             self._status.update(f"{doing}{rewrites}")
 
     def before_pass(self, name: str, model: ir.Model) -> None:
+        """Say which pass runs."""
         self.step(name)
 
     def on_rewrite(self, rewrite: Rewrite) -> None:
+        """Count, and say so now and then."""
         self._rewrites += 1
         if self._rewrites % _EVERY == 0:
             self.step(self._doing)

@@ -123,7 +123,7 @@ class Report:
             ("weight bytes", self.before.weight_bytes, self.after.weight_bytes),
             ("multiplies", self.before.cost.multiplies, self.after.cost.multiplies),
             ("adds", self.before.cost.adds, self.after.cost.adds),
-            ("energy, uJ (45 nm model)", self.before.cost.energy / 1e6, self.after.cost.energy / 1e6),
+            ("energy, uJ (45 nm model)", *(s.cost.energy / 1e6 for s in (self.before, self.after))),
         ]
         for name, old, new in rows:
             table.add_row(name, _figure(old), _figure(new), f"{new / old:.3f}" if old else "-")
@@ -140,7 +140,9 @@ class Report:
             text = "; ".join(f"{why} ({len(nodes)})" for why, nodes in reasons[:_REASONS_SHOWN])
             more = len(reasons) - _REASONS_SHOWN
             table.add_row(
-                rule.name, str(rule.applied), f"{rule.seconds * 1e3:.1f}",
+                rule.name,
+                str(rule.applied),
+                f"{rule.seconds * 1e3:.1f}",
                 text + (f"; and {more} more" if more > 0 else ""),
             )
         return table

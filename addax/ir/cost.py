@@ -53,8 +53,8 @@ def _bytes(value: ir.Value | None, bind: Mapping[str, int]) -> int:
 
 
 def _matmul(node: ir.Node, bind: Mapping[str, int]) -> Cost:
-    dims = shape(node.inputs[0])
-    inner = 1 if not dims else (dims[-1] if isinstance(dims[-1], int) else bind.get(dims[-1] or "", 1))
+    dims = shape(node.inputs[0]) or (1,)
+    inner = dims[-1] if isinstance(dims[-1], int) else bind.get(dims[-1] or "", 1)
     work = elements(node.outputs[0], bind) * inner
     return Cost(multiplies=work, adds=work)
 

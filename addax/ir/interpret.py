@@ -69,9 +69,8 @@ def _node(pattern: PatternNode, node: ir.Node, result: Walk, seen: dict[int, ir.
             return result.fail(f"expected {name}={wanted!r} at {describe(node)}, found {found!r}")
     for name in pattern.names:
         result.values[name] = node.outputs[0]
-    return all(
-        _value(wanted, node.inputs[i], node, result, seen) for i, wanted in enumerate(pattern.inputs)
-    )
+    pairs = zip(pattern.inputs, node.inputs, strict=False)
+    return all(_value(wanted, value, node, result, seen) for wanted, value in pairs)
 
 
 def _value(
@@ -102,7 +101,8 @@ def _symbol(
     node = value.producer()
     if node is None or node.graph is not user.graph:
         return result.fail(
-            f"expected the output of {wanted.node.op_type} at {describe(user)}, found {value.name!r}"
+            f"expected the output of {wanted.node.op_type} at {describe(user)}, "
+            f"found {value.name!r}"
         )
     if value.index() != wanted.index:
         return result.fail(

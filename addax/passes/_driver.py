@@ -191,4 +191,5 @@ class Driver:
 
 def _all_nodes(model: ir.Model) -> list[ir.Node]:
     """Every node but those of the dialect's bodies, which are what its operators mean."""
-    return [node for scope in scopes(model) if getattr(scope, "domain", "") != DOMAIN for node in scope]
+    own = [scope for scope in scopes(model) if getattr(scope, "domain", "") != DOMAIN]
+    return [node for scope in own for node in scope]

@@ -7,9 +7,11 @@ and up of its byte (low bits first); table int8[2^bits]: powers of two, a unifor
 other 16 or 4 entries; scale[N, ceil(K / group)] of X's type. Attributes: bits (4 or 2), group.
 """
 
+from typing import Any
+
 import onnx_ir as ir
-from onnxscript import FLOAT, INT8, UINT8, script
-from onnxscript import opset18 as op
+import onnxscript
+from onnxscript import script
 from onnxscript.values import Opset
 
 from addax.ir.cost import Cost, elements
@@ -17,25 +19,29 @@ from addax.ir.dialect._op import DOMAIN, VERSION, DialectOp
 from addax.ir.query import attribute, shape
 
 _domain = Opset(DOMAIN, VERSION)
+# The stubs of onnxscript want each operand's type, which a script over any type does not know.
+op: Any = onnxscript.opset18
 
 
 @script(_domain, default_opset=op)
-def CodebookMatMul(  # noqa: N802 - the operator's name in ONNX
-    X: FLOAT[...],  # noqa: N803
-    codes: UINT8["N", "B"],  # noqa: F821
-    table: INT8["T"],  # noqa: F821
-    scale: FLOAT["N", "G"],  # noqa: F821
+def CodebookMatMul(  # type: ignore[no-untyped-def]  # noqa: ANN201, D103, N802 - an ONNX body
+    X,
+    codes,
+    table,
+    scale,
     bits: int,
-    group: int,
-) -> FLOAT[...]:
+    group: int,  # noqa: ANN001, N803
+):
     width = op.Constant(value_int=bits)
     zero = op.Constant(value_int=0)
     one = op.Constant(value_int=1)
     eight = op.Constant(value_int=8)
     last = op.Constant(value_ints=[-1])
     shifts = op.Cast(op.Range(zero, eight, width), to=ir.DataType.UINT8.value)
-    mask = op.Cast(op.Sub(op.Cast(op.Pow(2.0, width), to=ir.DataType.INT64.value), one),
-                   to=ir.DataType.UINT8.value)
+    mask = op.Cast(
+        op.Sub(op.Cast(op.Pow(2.0, width), to=ir.DataType.INT64.value), one),
+        to=ir.DataType.UINT8.value,
+    )
     fields = op.BitShift(op.Unsqueeze(codes, last), shifts, direction="RIGHT")
     indices = op.Cast(op.BitwiseAnd(fields, mask), to=ir.DataType.INT64.value)
     padded = op.Flatten(indices, axis=1)
