@@ -16,9 +16,10 @@ _SHOWN = 20
 def to_torch(model: ir.Model) -> torch.fx.GraphModule:
     """The model as a torch module that calls torch's own functions, one or a few for each node.
 
-    Arguments are the graph's inputs in order, under their names as far as these are identifiers;
-    inputs that have an initializer are not among them. A graph with one output returns its tensor,
-    any other a tuple in order.
+    Arguments are the graph's inputs in order, under their names as far as these are identifiers.
+    Inputs that have an initializer come last and may be left out (before version 4 of the IR, where
+    every weight is such an input, they are no arguments). A graph with one output returns its
+    tensor, any other a tuple in order.
 
     Floating initializers that are weights are parameters, everything else is a buffer; both are
     found under the initializers' names (`blocks.0.attn.qkv.weight`) where torch can have such

@@ -45,6 +45,13 @@ def leaky_relu(x: Tensor, *, alpha: float = 0.01, consumed_inputs: Sequence[int]
 
 
 @OPS.op("PRelu")
+def prelu_by_channel(x: Tensor, slope: Tensor, *, consumed_inputs: Sequence[int] = ()) -> Tensor:
+    """`x`, times the slope of all or of its channel where negative, as before opset 7."""
+    del consumed_inputs
+    return F.prelu(x, slope.reshape(-1))
+
+
+@OPS.op("PRelu", since=7)
 def prelu(x: Tensor, slope: Tensor, *, site: Site) -> Tensor:
     """`x`, times `slope` where negative; the slope broadcasts to `x`."""
     shape, rank = site.static_shape(1), site.rank(0)
@@ -95,7 +102,7 @@ def thresholded_relu(x: Tensor, *, alpha: float = 1.0) -> Tensor:
 def hard_sigmoid(
     x: Tensor,
     *,
-    alpha: float = float(np.float32(0.2)),
+    alpha: float = 0.2,
     beta: float = 0.5,
     consumed_inputs: Sequence[int] = (),
     site: Site,

@@ -94,7 +94,7 @@ def _attributes(node: ir.Node, converter: Converter) -> dict[str, Any]:
     missing = sorted(converter.required - values.keys())
     if missing:
         raise Unsupported(f"attribute {missing[0]!r} is missing")
-    return values
+    return {**converter.defaults, **values}
 
 
 def attribute_value(attribute: ir.Attr) -> Any:

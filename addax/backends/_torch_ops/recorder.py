@@ -75,9 +75,10 @@ class Recorder(GraphAppendingTracer):
         self.weights[path] = weight
         return self.create_proxy("get_attr", path, (), {})
 
-    def placeholder(self, name: str | None, *, anchor: bool = False) -> Any:
+    def placeholder(self, name: str | None, *, anchor: bool = False, optional: bool = False) -> Any:
         """The next argument; tensors made out of nothing live where the `anchor` lives."""
-        node = self.graph.placeholder(identifier(name or "input"))
+        default = {"default_value": None} if optional else {}
+        node = self.graph.placeholder(identifier(name or "input"), **default)
         # fx writes the target into source as it is, and may have renamed the node.
         node.target = node.name
         proxy = self.proxy(node)

@@ -7,7 +7,7 @@ what it may ask about the node.
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
@@ -60,6 +60,8 @@ class Converter:
     attributes: frozenset[str]
     required: frozenset[str]
     sited: bool
+    defaults: Mapping[str, float]
+    """Those defaults that ONNX stores in 32 bits."""
 
     def form(self, index: int) -> Form | None:
         """The form of input number `index`; None where the op takes no such input."""
@@ -93,7 +95,7 @@ class Converters:
         forms = (Form.TENSOR,) * inputs
         nothing: frozenset[str] = frozenset()
         self._insert(
-            ("", name), Converter(call, since, forms, inputs, None, nothing, nothing, False)
+            ("", name), Converter(call, since, forms, inputs, None, nothing, nothing, False, {})
         )
 
     def include(self, other: "Converters") -> None:
@@ -117,11 +119,14 @@ def _inspected(call: Callable[..., Any], since: int) -> Converter:
     forms: list[Form] = []
     needed, rest = 0, None
     attributes, required = set(), set()
+    defaults: dict[str, float] = {}
     for name, parameter in inspect.signature(call).parameters.items():
         if parameter.kind is parameter.KEYWORD_ONLY:
             attributes.add(name)
             if parameter.default is parameter.empty:
                 required.add(name)
+            elif isinstance(parameter.default, float):
+                defaults[name] = float(np.float32(parameter.default))
         elif parameter.kind is parameter.VAR_POSITIONAL:
             rest = _form(hints[name])
         else:
@@ -136,6 +141,7 @@ def _inspected(call: Callable[..., Any], since: int) -> Converter:
         frozenset(attributes - {"site"}),
         frozenset(required - {"site"}),
         "site" in attributes,
+        defaults,
     )
 
 

@@ -24,6 +24,12 @@ from addax.ir.query import constant_tensor
 from addax.ir.shapes import ShapeInference
 
 _STANDARD = ("", "ai.onnx")
+_DEFAULTS_SINCE = 4
+
+
+def given_or(given: torch.Tensor | None, default: torch.Tensor) -> torch.Tensor:
+    """The argument, or its default where the caller leaves it out."""
+    return default if given is None else given
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +61,8 @@ class Translation:
     def run(self, graph: ir.Graph) -> tuple[Recorder, list[Any]]:
         """Record the main graph: its recorder, and the proxies of its outputs."""
         self._bind_initializers(graph)
-        inputs = [v for v in graph.inputs if not v.is_initializer()]
-        self._bind_inputs(inputs, self._root)
+        self._bind_inputs([v for v in graph.inputs if not v.is_initializer()], self._root)
+        self._bind_defaults([v for v in graph.inputs if v.is_initializer()])
         self._record(graph, self._root)
         return self._root.recorder, self._outputs(graph.outputs, self._root)
 
@@ -69,6 +75,19 @@ class Translation:
         for value in inputs:
             proxy = scope.recorder.placeholder(value.name, anchor=value is anchor)
             scope.bind(value, from_proxy(proxy))
+
+    def _bind_defaults(self, inputs: Sequence[ir.Value]) -> None:
+        """Make inputs that have a value of their own arguments that may be left out.
+
+        Before version 4 of the IR every weight had to be listed as an input: those stay weights.
+        """
+        if (self._model.ir_version or 0) < _DEFAULTS_SINCE:
+            return
+        recorder = self._root.recorder
+        for value in inputs:
+            given = recorder.placeholder(value.name, optional=True)
+            default = self._root.entry(value).tensor
+            self._root.bind(value, from_proxy(recorder.call(given_or, given, default)))
 
     def _bind_initializers(self, graph: ir.Graph) -> None:
         """Make the constants of a graph and of every graph inside it known to the root scope."""
