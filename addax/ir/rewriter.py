@@ -165,8 +165,12 @@ class Rewriter:
         return made
 
     def share(self, old: ir.Value, new: ir.Value) -> None:
-        """Let every reader of the initializer `old` read the equal value `new`."""
-        old.replace_all_uses_with(new)
+        """Let every reader of the initializer `old` read the equal value `new`.
+
+        If `old` is an output of a graph it stays that.
+        """
+        for use in tuple(old.uses()):
+            use.node.replace_input_with(use.idx, new)
 
     def erase(self, node: ir.Node) -> list[ir.Node]:
         """Remove a node that nobody reads; returns the producers that it may have left unread."""
