@@ -14,6 +14,9 @@ import onnx_ir as ir
 
 from addax.ir._schemas import schema
 
+_BYTE = 8  # bits
+_CHUNK = 1 << 22
+
 INLINE = 8  # the largest number of elements that is spelt out
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -76,9 +79,32 @@ def _hash(tensor: ir.TensorProtocol) -> "hashlib._Hash":
         for text in np.asarray(tensor.numpy()).reshape(-1):
             raw = text if isinstance(text, bytes) else str(text).encode()
             digest.update(len(raw).to_bytes(8, "little") + raw)
-    else:
+    elif tensor.dtype.bitwidth < _BYTE:
         digest.update(tensor.tobytes())
+    else:
+        digest.update(_raw(tensor).data)
     return digest
+
+
+def same_bits(a: ir.TensorProtocol, b: ir.TensorProtocol) -> bool:
+    """Whether two tensors have one type, one shape and the same bits."""
+    if a is b:
+        return True
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    if a.dtype == ir.DataType.STRING:
+        return tensor_key(a) == tensor_key(b)
+    x, y = _raw(a), _raw(b)
+    if x.ctypes.data == y.ctypes.data:  # two tensors over the same memory
+        return True
+    return all(
+        np.array_equal(x[i : i + _CHUNK], y[i : i + _CHUNK]) for i in range(0, x.size, _CHUNK)
+    )
+
+
+def _raw(tensor: ir.TensorProtocol) -> np.ndarray:
+    """The elements as bytes, not copied where they lie in memory in one piece."""
+    return np.ascontiguousarray(tensor.numpy()).reshape(-1).view(np.uint8)
 
 
 def tensor_type(tensor: ir.TensorProtocol) -> str:

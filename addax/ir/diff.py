@@ -16,6 +16,7 @@ from addax.ir._literals import (
     attribute_text,
     attributes_of,
     elements_text,
+    same_bits,
     shape_key,
     tensor_key,
     tensor_type,
@@ -153,7 +154,7 @@ class _Pair:
         other = b.const_value if b.is_initializer() else None
         if mine is None and other is None:
             return
-        if mine is None or other is None or not _same_bits(mine, other):
+        if mine is None or other is None or not same_bits(mine, other):
             yield Difference(where, "constants differ", _show(mine, a), _show(other, b))
 
     def _walk(self, a: ir.Value, b: ir.Value, where: str) -> Iterator[Difference]:
@@ -242,14 +243,6 @@ def _operands(node: ir.Node) -> list[ir.Value | None]:
     while inputs and inputs[-1] is None:
         inputs.pop()
     return inputs
-
-
-def _same_bits(a: ir.TensorProtocol, b: ir.TensorProtocol) -> bool:
-    if a is b:
-        return True
-    if a.dtype != b.dtype or a.shape != b.shape:
-        return False
-    return tensor_key(a) == tensor_key(b)
 
 
 def _given(values: Iterable[ir.Value | None]) -> str:

@@ -13,7 +13,8 @@ from addax.ir.shapes import infer_shapes
 HEAD = '<opset_import: ["" : %d, "ai.onnx.ml" : 3, "com.microsoft" : 1]> g '
 CONSTANTS = (
     "int64 zero = {0}, int64 one = {1}, int64[1] zero1 = {0}, int64[1] one1 = {1}, "
-    "int64[1] two = {2}, int64[1] minus = {-1}, int64[1] eight = {8}"
+    "int64[1] two = {2}, int64[1] minus = {-1}, int64[1] eight = {8}, int64 four = {4}, "
+    "int64[1] three = {3}, int64[1] four1 = {4}, int64[1] big = {300}"
 )
 
 
