@@ -34,7 +34,7 @@ class Cost:
     @property
     def energy(self) -> float:
         """Arithmetic energy in picojoules by the papers' 45 nm figures (a model)."""
-        return sum(getattr(self, name) * price for name, price in PICOJOULES.items())
+        return float(sum(getattr(self, name) * price for name, price in PICOJOULES.items()))
 
 
 def elements(value: ir.Value | None, bind: Mapping[str, int]) -> int:

@@ -12,12 +12,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 
 from addax.errors import InvalidGraphError
 from addax.ir.pattern import PatternNode, Sym, default_attribute, expand, trace, variables
-from addax.ir.query import attribute, constant, scalar
+from addax.ir.query import attribute, constant, constant_tensor, scalar
 from addax.ir.rule import EveryNode, Rule
 from addax.ir.spans import Spans
 
@@ -164,8 +163,8 @@ def is_number(value: ir.Value | None, number: Any, user: ir.Node) -> bool:
     is_equal = found == (found.dtype.type(number) if found.dtype.kind not in "iub" else number)
     if not is_equal:
         return False
-    size = value.shape.rank() if value.shape is not None else np.ndim(constant(value))
-    if size == 0:
+    tensor = constant_tensor(value)
+    if tensor is None or tensor.shape.rank() == 0:
         return True
     out = user.outputs[0].shape
     return out is not None and any(

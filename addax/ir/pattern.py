@@ -22,7 +22,7 @@ import numpy as np
 import onnx
 
 from addax.errors import InvalidGraphError
-from addax.ir.rule import Pattern
+from addax.ir.rule import Match
 
 COMMUTATIVE = frozenset({"Add", "Mul", "Max", "Min", "And", "Or", "Xor", "Equal", "Sum"})
 
@@ -90,7 +90,7 @@ def _stored(item: Any) -> Any:
     return float(np.float32(item)) if isinstance(item, float) else item
 
 
-def trace(pattern: Pattern) -> PatternNode:
+def trace(pattern: Match) -> PatternNode:
     """The operator tree of a match function, rooted at the node whose outputs are replaced."""
     parameters = list(inspect.signature(pattern).parameters)[1:]
     result = pattern(_Tracer(), *(Sym(name) for name in parameters))
@@ -98,7 +98,7 @@ def trace(pattern: Pattern) -> PatternNode:
         result = result[0]
     if not isinstance(result, Sym) or result.node is None:
         raise InvalidGraphError(
-            f"a pattern must return the output of an operator, but {pattern.__qualname__} "
+            f"a pattern must return the output of an operator, but {getattr(pattern, '__qualname__', pattern)} "
             f"returned {result!r}; write `return op.SomeOp(...)`"
         )
     return result.node

@@ -106,7 +106,8 @@ class EveryNode:
     ops: frozenset[str] | None = None
 
 
-Pattern = Callable[..., Any] | EveryNode
+Match = Callable[..., Any]
+Pattern = Match | EveryNode
 Build = Callable[..., Any]
 
 

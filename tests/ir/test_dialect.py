@@ -68,7 +68,7 @@ def test_codebook_matmul_is_a_matmul_with_table_weights(bits, rows, inner, group
     codes = rng.integers(0, 2**bits, (rows, inner))
     table = rng.integers(-128, 128, 2**bits).astype(np.int8)
     scale = rng.standard_normal((rows, -(-inner // group))).astype(np.float32)
-    x = rng.standard_normal((2, 4)[: rank - 1] + (inner,)).astype(np.float32)
+    x = rng.standard_normal((*(2, 4)[: rank - 1], inner)).astype(np.float32)
     weight = table[codes].astype(np.float64) * np.repeat(scale, group, 1)[:, :inner]
     model = to_ort(codebook_model(codes, table, scale, bits, group, rank))
     verify(model)

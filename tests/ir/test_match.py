@@ -205,9 +205,8 @@ def test_arguments_come_in_the_order_of_the_build_function():
     made = rule("test/order", match=lambda op, x, w: op.MatMul(x, w), exact=Exact.BITWISE)(
         lambda op, w, x: w
     )
-    root = list(read("(float[2,2] x, float[2,2] w) => (float[2,2] y) { y = MatMul(x, w) }").graph)[
-        0
-    ]
+    model = read("(float[2,2] x, float[2,2] w) => (float[2,2] y) { y = MatMul(x, w) }")
+    root = next(iter(model.graph))
     (matcher,) = compile_rule(made)
     assert ["w", "x"] == [value.name for value in matcher.find(root)]
 
@@ -217,4 +216,4 @@ def test_float16_constants_match_in_half_precision():
     third = ir.Tensor(np.float16(1 / 3).reshape(()))
     model.graph.initializers["c"].const_value = third
     (matcher, *_) = compile_rule(declared(lambda op, x: op.Mul(x, 1 / 3)))
-    assert matcher.find(list(model.graph)[0]) is not None
+    assert matcher.find(next(iter(model.graph))) is not None

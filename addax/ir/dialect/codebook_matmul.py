@@ -24,14 +24,7 @@ op: Any = onnxscript.opset18
 
 
 @script(_domain, default_opset=op)
-def CodebookMatMul(  # type: ignore[no-untyped-def]  # noqa: ANN201, D103, N802 - an ONNX body
-    X,
-    codes,
-    table,
-    scale,
-    bits: int,
-    group: int,  # noqa: ANN001, N803
-):
+def CodebookMatMul(X, codes, table, scale, bits: int, group: int):  # type: ignore[no-untyped-def]
     width = op.Constant(value_int=bits)
     zero = op.Constant(value_int=0)
     one = op.Constant(value_int=1)
