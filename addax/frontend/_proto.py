@@ -6,7 +6,7 @@ import os
 from collections import Counter
 
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # no stubs
+from google.protobuf.message import DecodeError  # no stubs
 
 from addax.errors import InvalidGraphError, ModelFileError, UnsupportedOpError
 

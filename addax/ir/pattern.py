@@ -98,8 +98,8 @@ def trace(pattern: Match) -> PatternNode:
         result = result[0]
     if not isinstance(result, Sym) or result.node is None:
         raise InvalidGraphError(
-            f"a pattern must return the output of an operator, but {getattr(pattern, '__qualname__', pattern)} "
-            f"returned {result!r}; write `return op.SomeOp(...)`"
+            "a pattern must return the output of an operator, but "
+            f"{getattr(pattern, '__qualname__', pattern)} returned {result!r}; write `return op.SomeOp(...)`"
         )
     return result.node
 

@@ -181,7 +181,7 @@ def attribute(node: ir.Node, name: str, default: Any = None) -> Any:
 
     A number is the float32 that ONNX stores: 1e-5 is 9.99999974e-06, given or by default.
     """
-    found = node.attributes.get(name)
+    found = node.attributes.data.get(name)  # `attributes.get` itself takes several times as long
     value = default if found is None or found.is_ref() else found.value
     return float(np.float32(value)) if type(value) is float else value
 

@@ -107,6 +107,6 @@ class DumpEach(Instrument):
     def _write(self, name: str, model: ir.Model) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{self._count:02d}-{name}.txt"
-        path.write_text(to_text(model), encoding="utf-8")
+        path.write_text(to_text(model, names="kept"), encoding="utf-8")
         self._count += 1
         _log.info("wrote %s", path)
