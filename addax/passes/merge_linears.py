@@ -36,6 +36,7 @@ class _Layer:
     `sizes` are the widths of its outputs.
     """
 
+    product: ir.Node
     root: ir.Node
     weight: ir.Value
     bias: ir.Value | None
@@ -51,7 +52,6 @@ class _Layer:
 class _Merger:
     """The layers that become one, and the outputs of the one once it is made."""
 
-    x: ir.Value
     layers: list[_Layer]
     outputs: list[ir.Value] = field(default_factory=list)
 
@@ -67,7 +67,9 @@ def merge_layers(op: Op, merger: _Merger, layer: _Layer) -> tuple[ir.Value, ...]
     """x W_1 + b_1, x W_2 + b_2, ... -> split(x [W_1 W_2 ...] + [b_1 b_2 ...])."""
     if not merger.outputs:
         layers = merger.layers
-        y = op.MatMul(merger.x, op.Concat(*(each.weight for each in layers), axis=1))
+        # Asked now: merging the layers above may have given x another maker.
+        x = layers[0].product.inputs[0]
+        y = op.MatMul(x, op.Concat(*(each.weight for each in layers), axis=1))
         if any(each.bias is not None for each in layers):
             y = op.Add(y, op.Concat(*(_bias(op, each) for each in layers), axis=0))
         sizes = [size for each in layers for size in each.sizes]
@@ -115,9 +117,9 @@ def _mergers(scope: ir.Graph | ir.Function) -> Iterator[_Merger]:
         layer = _layer(node)
         if layer is not None and node.inputs[0] is not None and layer.weight.dtype is not None:
             layers.setdefault((node.inputs[0], layer.weight.dtype), []).append(layer)
-    for (x, _), found in layers.items():
+    for found in layers.values():
         if len(found) > 1 and not any(layer.is_waiting for layer in found):
-            yield _Merger(x, sorted(found, key=lambda layer: place[layer.root]))
+            yield _Merger(sorted(found, key=lambda layer: place[layer.root]))
 
 
 def _layer(node: ir.Node) -> _Layer | None:
@@ -140,7 +142,7 @@ def _layer(node: ir.Node) -> _Layer | None:
     if parting is not None:
         known = _part_sizes(parting)
         sizes, root = (known, parting) if known is not None else (sizes, root)
-    return _Layer(root, weight, bias, sizes)
+    return _Layer(node, root, weight, bias, sizes)
 
 
 def _only_reader(node: ir.Node, op_type: str) -> ir.Node | None:

@@ -311,3 +311,12 @@ def test_the_result_does_not_depend_on_the_order_of_independent_nodes(reverse: b
     m = model(f"(float[2] x, float[2] z) => (float[2] y) {{ {' '.join(lines)} }}")
     run_pipeline(m)
     assert operators(m) == ["Add"]
+
+
+def test_layers_that_merge_below_layers_that_merge():
+    """What the first merger replaces is what the second one reads."""
+    optimized(
+        "(float[2,2] x) => (float[2,2] y, float[2,2] z) <float[2,2] a, float[2,2] b,"
+        " float[2,2] c, float[2,2] d> { u = MatMul(x, a) v = MatMul(x, b)"
+        " p = MatMul(u, c) q = MatMul(u, d) y = Mul(p, v) z = Tanh(q) }"
+    )
