@@ -27,6 +27,7 @@ _OLDEST = 6  # before it, half of the operators had other forms
 _OTHER_MEANING = {
     ("AveragePool", 19),
     ("Dropout", 10),
+    ("PRelu", 7),
     ("Resize", 13),
     ("RoiAlign", 16),
     ("Split", 18),

@@ -296,6 +296,17 @@ def _layer_normalization(node: ir.Node, since: int, names: Names) -> Iterator[No
         _drop(node, *ignored)
 
 
+def _prelu(node: ir.Node, since: int, names: Names) -> Iterator[None]:
+    """Version 6 has a slope for each channel, axis 1; since 7 it broadcasts from the last axis."""
+    slope, data = rank(node.inputs[1]), rank(node.inputs[0])
+    if slope is None or data is None:
+        raise Unchanged(f"PRelu {node.name!r} has operands of unknown rank")
+    yield
+    if slope == 1 and data > 2:
+        axes = names.constant(node, np.arange(1, data - 1))
+        _set_inputs(node, [node.inputs[0], names.insert(node, "Unsqueeze", [node.inputs[1], axes])])
+
+
 _REDUCED = ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare")
 _ARITHMETIC = ("Add", "Div", "Gemm", "Mul", "Pow", "Sub")
 _LOGICAL = ("And", "Equal", "Greater", "Less", "Or", "Xor")
@@ -310,6 +321,7 @@ ADAPTERS: dict[str, Adapter] = {
     "Hardmax": _softmax,
     "LayerNormalization": _layer_normalization,
     "LogSoftmax": _softmax,
+    "PRelu": _prelu,
     "Pad": _pad,
     "Resize": _resize,
     "RoiAlign": _roi_align,

@@ -137,6 +137,8 @@ OLDEST = [
     ("float[2,3] x, float[3,2] z, float[2] c", "y = Gemm <broadcast = 1> (x, z, c)",
      lambda x, z, c: x @ z + c),
     ("float[2,3] x", "y = Dropout <is_test = 1, ratio = 0.5> (x)", lambda x: x),
+    ("float[2,3,4] x, float[3] s", "y = PRelu (x, s)",
+     lambda x, s: np.where(x < 0, x * s[:, None], x)),
 ]  # fmt: skip
 
 

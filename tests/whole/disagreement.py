@@ -53,13 +53,16 @@ def moved(model, feeds, load):
 def nudged(array, step, rng):
     if array.dtype.kind != "f":
         return array
+    largest = float(np.finfo(array.dtype).max)
     noise = 1 + step * rng.uniform(-1, 1, array.shape)
-    return np.asarray(array * noise, array.dtype)
+    nearby = np.clip(array.astype(np.float64) * noise, -largest, largest)
+    return np.where(np.isfinite(array), nearby, array).astype(array.dtype)
 
 
 def constants(model):
     values = [v for graph in model.graphs() for v in graph.initializers.values()]
-    return [v for v in values if v.const_value is not None and v.dtype in FLOATS]
+    known = [v for v in values if v.const_value is not None and v.dtype in FLOATS]
+    return [v for v in known if v.const_value.size > 1]  # a scalar may be an exponent
 
 
 FLOATS = {ir.DataType.FLOAT16: np.float16, ir.DataType.FLOAT: np.float32}
