@@ -2,7 +2,8 @@
 
 Source: Zhang et al., "Edge-oriented Convolution Block", ACM MM 2021 (ECBSR), and Chao et al.,
 "Equivalent Transformation and Dual Stream Network", CVPR 2023, which turned the first network into
-the second, whose backbone carries the residual through channels of its own.
+the second, whose backbone carries the residual through channels of its own. The second ends in two
+ReLUs that clip the image to 0..1; the first leaves that to its user.
 """
 
 import functools
