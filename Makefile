@@ -10,7 +10,7 @@ demo: $(STAMP)
 	$(BIN)/python -m addax.demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto
 
 slow: $(STAMP)
 	$(BIN)/python -m pytest -q -m slow

@@ -99,7 +99,8 @@ def trace(pattern: Match) -> PatternNode:
     if not isinstance(result, Sym) or result.node is None:
         raise InvalidGraphError(
             "a pattern must return the output of an operator, but "
-            f"{getattr(pattern, '__qualname__', pattern)} returned {result!r}; write `return op.SomeOp(...)`"
+            f"{getattr(pattern, '__qualname__', pattern)} returned {result!r}; "
+            "write `return op.SomeOp(...)`"
         )
     return result.node
 
