@@ -113,9 +113,7 @@ def _select(op: Op, node: ir.Node, axis: int, index: int) -> ir.Value:
         decline("not what a Reshape has split", value)
     x, dims, axis = split.inputs[0], known_shape(split.outputs[0]), perm[axis]
     size = (shape(x) or (None,))[-1]
-    require(
-        _elements(dims[axis:]) == size, "the axis is not the first that the last is split into", x
-    )
+    require(_elements(dims[axis:]) == size, "not the first axis that the last is split into", x)
     width = _elements(dims[axis + 1 :]) or 0
     last = known_rank(x) - 1
     part = op.Slice(x, [index * width], [(index + 1) * width], [last])
@@ -289,7 +287,7 @@ def unflatten(op: Op, x: ir.Value, w: ir.Value, y: ir.Value) -> ir.Value:
     if node.op_type == "MatMul":
         return product
     b = _bias(node)
-    require(const(b).ndim <= 1, "the bias is not a vector", b)
+    require(const(b, "the bias").ndim <= 1, "the bias is not a vector", b)
     return op.Add(product, b)
 
 
