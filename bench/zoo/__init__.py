@@ -9,7 +9,16 @@ The files are no part of the project: `entries()` leaves out what is not on this
 """
 
 from bench.zoo import cifar_resnet, deit, minilm, mobilenet, super_resolution, tinystories
-from bench.zoo._entry import Agreement, Batch, Entry, Sanity, compare, evaluate, torch_predict
+from bench.zoo._entry import (
+    Agreement,
+    Batch,
+    Entry,
+    Predict,
+    Sanity,
+    compare,
+    evaluate,
+    torch_predict,
+)
 from bench.zoo._folder import folder
 
 __all__ = [
@@ -17,6 +26,7 @@ __all__ = [
     "Agreement",
     "Batch",
     "Entry",
+    "Predict",
     "Sanity",
     "compare",
     "entries",
