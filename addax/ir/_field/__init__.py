@@ -1,0 +1,1 @@
+"""How graphs are evaluated over a finite field: elements, oracles, what each op means there."""

@@ -1,0 +1,165 @@
+"""One node over the field: lifts constants, calls the kernel, says what came out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from inspect import CO_VARKEYWORDS
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from addax.errors import InvalidGraphError, UnsupportedOpError
+from addax.ir._field.constants import lifted
+from addax.ir._field.element import Field, Kind, element
+from addax.ir._field.ops import find
+from addax.ir._field.residues import PRIME
+from addax.ir._field.table import FRESH, MOVEMENT, OPAQUE, SUMS, FieldSite
+from addax.ir._judge.meaning import Body, attribute_value, meaning
+from addax.ir._judge.program import label
+from addax.ir._judge.table import Kernel
+
+
+class Lifting:
+    """Floating arrays as elements; the constants of a program are lifted once."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[np.ndarray, Field]] = {}
+
+    def __call__(self, x: Any) -> Any:
+        """`x` with every floating array in it lifted; anything else as it is."""
+        if isinstance(x, list):
+            return [self(item) for item in x]
+        if type(x) is not np.ndarray or x.dtype != np.float64:
+            return x
+        if x.flags.writeable:
+            return element(lifted(x))
+        known = self._known.get(id(x))
+        if known is None:
+            # The array is kept beside its image, so that its id stays its own.
+            known = self._known[id(x)] = (x, element(lifted(x)))
+        return known[1]
+
+
+@dataclass(slots=True)
+class Operation:
+    """What to call on a node's inputs, be they elements or concrete."""
+
+    node: ir.Node
+    attributes: Mapping[str, ir.Attr]
+    site: FieldSite
+    lift: Lifting
+    kernel: Kernel | None
+    values: dict[str, Any] = field(default_factory=dict)
+    _judged: Any = None
+
+    @classmethod
+    def of(
+        cls, node: ir.Node, attributes: Mapping[str, ir.Attr], site: FieldSite, lift: Lifting
+    ) -> "Operation":
+        """The operation of a node.
+
+        Raises:
+            UnsupportedOpError: the field has a kernel for the op, but not with these attributes.
+            InvalidGraphError: a required attribute is missing.
+        """
+        domain = "" if node.domain == "ai.onnx" else node.domain
+        kernel = find(domain, node.op_type, site.opset)
+        made = cls(node, attributes, site, lift, kernel)
+        if kernel is not None:
+            _check(node, attributes, kernel)
+            made.values = {n: attribute_value(attr, site) for n, attr in attributes.items()}
+            if kernel.sited:
+                made.values["site"] = site
+        return made
+
+    def __call__(self, *inputs: Any) -> Any:
+        """The outputs: elements where an input is one or floating, else the judge's."""
+        op = self.node.op_type
+        given = tuple(map(self.lift, inputs))
+        elements = [x for x in given if isinstance(x, Field)]
+        if op in OPAQUE:
+            return self._concrete(*given)
+        if not elements and not any(isinstance(x, list) for x in given):
+            return self._concrete(*inputs)
+        if self.kernel is None and op in MOVEMENT and not self.node.domain:
+            return self._moved(given, elements)
+        if self.kernel is None:
+            raise UnsupportedOpError(
+                f"{label(self.node)} has no meaning over a field; compare the models by "
+                "evaluation instead"
+            )
+        oracle = self.site.oracle
+        oracle.asked = False
+        with np.errstate(all="ignore"):
+            made = self.kernel.call(*given, **self.values)
+        pure = not oracle.asked and all(x.pure for x in elements)
+        degree = self._degree(elements)
+        results = made if isinstance(made, tuple) else (made,)
+        marked = tuple(_marked(r, pure, degree) for r in results)
+        return marked if isinstance(made, tuple) else marked[0]
+
+    def _moved(self, given: tuple[Any, ...], elements: list[Field]) -> Any:
+        places = MOVEMENT[self.node.op_type]
+        for place, x in enumerate(given):
+            if isinstance(x, Field) and places is not None and place not in places:
+                x.item()
+        reduction = self.attributes.get("reduction")
+        if reduction is not None and reduction.value not in {"none", "add"}:
+            raise UnsupportedOpError(
+                f"{label(self.node)}: reduction {reduction.value!r} has no meaning over a field"
+            )
+        parts = elements or [item for x in given if isinstance(x, list) for item in x]
+        kinds: set[Kind] = {x.kind for x in parts if isinstance(x, Field)}
+        if len(kinds) > 1:
+            raise UnsupportedOpError(f"{label(self.node)} mixes conditions and numbers")
+        made = self._concrete(*(_plain(x) for x in given))
+        pure, degree = all(x.pure for x in elements), self._degree(elements)
+        kind: Kind = kinds.pop() if kinds else "real"
+        results = made if isinstance(made, tuple) else (made,)
+        marked = tuple(
+            element(np.asarray(r) % PRIME, kind, pure=pure, degree=degree)
+            if isinstance(r, np.ndarray | np.integer) and r.dtype == np.int64
+            else r
+            for r in results
+        )
+        return marked if isinstance(made, tuple) else marked[0]
+
+    def _degree(self, elements: list[Field]) -> float:
+        degrees = [x.degree for x in elements] or [0.0]
+        if self.node.op_type in FRESH:
+            return 1.0
+        return max(degrees) if self.node.op_type in SUMS else sum(degrees) + 1.0
+
+    def _concrete(self, *inputs: Any) -> Any:
+        if self._judged is None:
+            found = meaning(self.node, self.attributes, self.site, {})
+            if isinstance(found, Body):
+                raise UnsupportedOpError(f"{label(self.node)} has no direct meaning on constants")
+            self._judged = found
+        return self._judged(*inputs)
+
+
+def _plain(x: Any) -> Any:
+    if isinstance(x, list):
+        return [_plain(item) for item in x]
+    return np.asarray(x) if isinstance(x, Field) else x
+
+
+def _marked(result: Any, pure: bool, degree: float) -> Any:
+    if result is None or (isinstance(result, np.ndarray) and result.dtype == np.bool_):
+        return result
+    kind: Kind = result.kind if isinstance(result, Field) else "real"
+    return element(result, kind, pure=pure, degree=degree)
+
+
+def _check(node: ir.Node, attributes: Mapping[str, ir.Attr], kernel: Kernel) -> None:
+    if not kernel.call.__code__.co_flags & CO_VARKEYWORDS:
+        unknown = [name for name in attributes if name not in kernel.attributes]
+        if unknown:
+            raise UnsupportedOpError(
+                f"{label(node)}: attribute {unknown[0]!r} has no meaning over a field; known for "
+                f"this op: {', '.join(sorted(kernel.attributes)) or 'none'}"
+            )
+    missing = sorted(kernel.required - attributes.keys())
+    if missing:
+        raise InvalidGraphError(f"{label(node)}: required attribute {missing[0]!r} is missing")

@@ -1,0 +1,61 @@
+"""Arithmetic modulo the prime p = 2**31 - 1 on arrays of int64 in [0, p).
+
+A product of two residues fits in 62 bits, so NumPy's int64 is exact.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+PRIME = 2**31 - 1
+
+Residues: TypeAlias = npt.NDArray[np.int64]
+
+
+def residues(x: Any) -> Residues:
+    """The residues m 2**e mod p of finite float64 numbers m 2**e; exact, since 2**31 = 1 mod p."""
+    fraction, exponent = np.frexp(np.asarray(x, dtype=np.float64))
+    whole = (fraction * 2.0**53).astype(np.int64) % PRIME
+    shift = (exponent.astype(np.int64) - 53) % 31
+    return np.asarray((whole << shift) % PRIME)
+
+
+def power(a: Residues, exponent: int) -> Residues:
+    """a**exponent for an exponent that is not negative, by repeated squaring."""
+    result = np.ones_like(a)
+    while exponent:
+        if exponent & 1:
+            result = result * a % PRIME
+        exponent >>= 1
+        if exponent:
+            a = a * a % PRIME
+    return result
+
+
+def inverse(a: Residues) -> Residues:
+    """1 / a, which is a**(p - 2); the inverse of 0 is a fixed number that stands for no other."""
+    return np.where(a == 0, _POLE, power(a, PRIME - 2))
+
+
+_POLE = 1_234_567_891
+"""1 / 0: any value but 0 and 1 serves, so that x / 0 is neither 0 nor x."""
+
+
+def bilinear(call: Callable[[Any, Any], Any], a: Residues, b: Residues) -> Residues:
+    """A bilinear map of float64 arrays, such as a matrix product, on residues.
+
+    Operands are cut into limbs, a = 2**16 a1 + a0; the three products of Karatsuba stay below
+    2**34 a term, so float64 adds up to 2**19 terms exactly.
+    """
+    a1, a0 = (a >> 16).astype(np.float64), (a & 0xFFFF).astype(np.float64)
+    b1, b0 = (b >> 16).astype(np.float64), (b & 0xFFFF).astype(np.float64)
+    high, low = _whole(call(a1, b1)), _whole(call(a0, b0))
+    middle = _whole(call(a1 + a0, b1 + b0)) - high - low
+    # 2**32 = 2 mod p; each summand is reduced before it is shifted.
+    return (2 * (high % PRIME) + (middle % PRIME << 16) + low) % PRIME
+
+
+def _whole(x: Any) -> Residues:
+    return np.asarray(x).astype(np.int64)
