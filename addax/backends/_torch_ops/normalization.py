@@ -109,7 +109,7 @@ def group_normalization_by_group(
     return F.group_norm(x, num_groups, scale, bias, epsilon)
 
 
-@OPS.op("LayerNormalization", since=17)
+@OPS.op("LayerNormalization")  # ONNX Runtime takes it at any opset
 def layer_normalization(
     x: Tensor,
     scale: Tensor,
