@@ -56,6 +56,10 @@ class Rewriter:
             raise
         return replacement
 
+    def learn(self, node: ir.Node) -> bool:
+        """Infer types and shapes again that were not known; whether more is known now."""
+        return self._shapes.learn(node)
+
     def drop(self, replacement: Replacement) -> None:
         """Forget a replacement that will not be committed."""
         for node in replacement.nodes:
@@ -174,10 +178,9 @@ class Rewriter:
 
     def erase(self, node: ir.Node) -> list[ir.Node]:
         """Remove a node that nobody reads; returns the producers that it may have left unread."""
-        sources = [v.producer() for v in node.inputs if v is not None]
+        sources = [v.producer() for v in reads(node)]
         for body in list(_bodies(node)):
             for inner in body:
-                sources += [v.producer() for v in inner.inputs if v is not None]
                 detach(inner)
             # Nobody who still holds one of these nodes may take it for part of the model.
             body.outputs.clear()
@@ -250,6 +253,14 @@ def detach(node: ir.Node) -> None:
         if value is not None:
             value._remove_usage(node, position)  # noqa: SLF001 - no public linear way exists
     node._inputs = ()  # noqa: SLF001
+
+
+def reads(node: ir.Node) -> Iterator[ir.Value]:
+    """Every value that a node or its subgraphs read, those made inside included."""
+    yield from (v for v in node.inputs if v is not None)
+    for body in _bodies(node):
+        for inner in body:
+            yield from (v for v in inner.inputs if v is not None)
 
 
 def is_read(node: ir.Node) -> bool:

@@ -16,7 +16,7 @@ from addax.ir.dialect import DOMAIN
 from addax.ir.match import Matcher, RuleSet, compile_rule
 from addax.ir.model import scopes
 from addax.ir.origin import describe
-from addax.ir.rewriter import Rewriter, is_read
+from addax.ir.rewriter import Rewriter, is_read, reads
 from addax.ir.rule import Decline, Rule
 from addax.passes._instrument import Instrument, Rewrite
 from addax.passes._statistics import Statistics
@@ -156,13 +156,25 @@ class Driver:
         self._limits.spend(rule.name, node)
         entry.applied += 1
         # Now, since afterwards the new values may have many readers that nothing happened to.
+        readers = [reader for value in node.outputs for reader in value.consumers()]
         for value in node.outputs:
             self._wake_readers(value)
         for arrival in reversed(self._rewriter.commit(replacement, rule.name)):
             self._push(arrival)
+        self._learn(readers)
         if not is_read(node):
             self._erase(node)
         return True
+
+    def _learn(self, nodes: list[ir.Node]) -> None:
+        """Infer shapes that the readers of new values lacked, and on from there."""
+        while nodes:
+            node = nodes.pop()
+            if self._rewriter.learn(node):
+                for value in node.outputs:
+                    self._wake_readers(value)
+                    nodes += value.consumers()
+                self._push(node)
 
     def _wake_readers(self, value: ir.Value) -> None:
         """Wake every node whose match may change because its readers get another `value`."""
@@ -171,7 +183,7 @@ class Driver:
 
     def _erase(self, node: ir.Node) -> None:
         """Erase a node that nobody reads, and wake what that may have changed."""
-        operands = [v for v in node.inputs if v is not None]
+        operands = list(reads(node))
         self._statistics.dead_nodes += 1
         for source in self._rewriter.erase(node):
             self._push(source)

@@ -76,6 +76,7 @@ def _right(op_type: str) -> Callable[[Op, ir.Value, ir.Value], Any]:
 def expand_implied(op: Op, x: ir.Value, y: ir.Value) -> ir.Value:
     """f(Expand(x), y) -> f(x, y) where y has the shape of the result; so for f(y, Expand(x))."""
     root = op.root
+    require(root.inputs[0] is not root.inputs[1], "both operands are the expanded value", y)
     require(same_shape(y, root.outputs[0]), "the other operand may not have the full shape", y)
     inputs = [y if value is y else x for value in root.inputs]
     return getattr(op, root.op_type)(*inputs, **dict(root.attributes))

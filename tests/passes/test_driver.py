@@ -248,6 +248,19 @@ def test_a_value_that_stops_being_shared_wakes_its_reader():
     assert operators(model) == ["Relu"]
 
 
+def test_a_value_that_a_dead_branch_read_wakes_its_other_reader():
+    model = read("""(bool c, float[2] x) => (float[2] y) {
+        a = Neg(x)
+        y = Neg(a)
+        dead = If (c) <
+            then_branch = t () => (float[2] p) { p = Relu(a) },
+            else_branch = e () => (float[2] q) { q = Tanh(a) }
+        >
+    }""")
+    drive(model, peel)
+    assert operators(model) == ["Identity"]
+
+
 # It keeps what it must
 
 
