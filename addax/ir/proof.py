@@ -12,8 +12,10 @@ conditions among its inputs, at the values that were drawn for them. It says not
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any, Literal
 
+import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
@@ -47,10 +49,6 @@ class Proof:
     detail: str
     error_probability: float
     seconds: float
-
-    def __bool__(self) -> bool:
-        """Whether equality was proved."""
-        return self.verdict == "proved"
 
 
 def prove_equal(
@@ -118,24 +116,37 @@ def prove_rewrite(
     began = time.perf_counter()
     if not seeds:
         raise InputError("a proof needs at least one seed, got none")
-    nodes = nodes_replaced(replacement, matched, deep=False)
-    best = _prove_slice(replacement, model, nodes, seeds, sizes or {}, began)
-    if best:
-        return best
-    nodes = nodes_replaced(replacement, matched, deep=True)
-    deeper = _prove_slice(replacement, model, nodes, seeds, sizes or {}, began)
-    if deeper:
-        return deeper
-    if deeper.verdict != "unsupported":
-        best = deeper
-    if best.verdict == "unsupported":
-        return best
+    best: Proof | None = None
+    for depth in _DEPTHS:
+        nodes = nodes_replaced(replacement, matched, depth=depth)
+        proof = _prove_slice(replacement, model, nodes, seeds, sizes or {}, began)
+        if "elements" in proof.detail and depth in {0, _DEPTHS[-1]}:
+            decided = _piecewise_slice(replacement, nodes, began)
+            proof = proof if decided is None else decided
+        if proof.verdict in {"proved", "refuted"}:
+            return proof
+        if best is None or best.verdict == "unsupported":
+            best = proof
+    return _finished("unsupported", "nothing was tried", began) if best is None else best
+
+
+_DEPTHS = (0, 1, 2, 4, 16)
+"""How far upstream a proof looks, in turn: rules may see more than they match."""
+
+
+def _piecewise_slice(
+    replacement: Replacement, nodes: Sequence[ir.Node], began: float
+) -> Proof | None:
+    """The decision over orderings, if the rewrite is about functions of one number."""
+    if len(replacement.outputs) != 1:
+        return None
+    ends = replacement.root.outputs[0], replacement.outputs[0]
     for source in dict.fromkeys(v for node in nodes for v in node.inputs if v is not None):
-        ends = replacement.root.outputs[0], replacement.outputs[0]
         proof = prove_piecewise(nodes, replacement.nodes, ends, source, derived=replacement.folded)
-        if len(replacement.outputs) == 1 and proof.verdict != "unsupported":
+        is_free = source.producer() is None
+        if proof.verdict == "proved" or (proof.verdict == "refuted" and is_free):
             return replace(proof, seconds=time.perf_counter() - began)
-    return best
+    return None
 
 
 def _prove_slice(
@@ -146,15 +157,19 @@ def _prove_slice(
     sizes: Mapping[str, int],
     began: float,
 ) -> Proof:
-    old, new = replacement.root.outputs, replacement.outputs
+    # Outputs that nobody reads may have no successor, and absent ones have no name.
+    pairs = zip(replacement.root.outputs, replacement.outputs, strict=False)
+    old, new = zip(*((v, w) for v, w in pairs if v.name != ""), strict=True)
     inlined = [node for body in replacement.bodies for node in body]
     oracle = Oracle()
+    leaves: list[ir.Value] = []
 
     def prepared() -> Callable[[Draws], tuple[list[Any], list[Any]]]:
         scope = SliceScope(FieldCompiler(model, oracle))
         program = scope.program_of(
             [*nodes, *inlined, *replacement.nodes], replacement.folded, [*old, *new]
         )
+        leaves.extend(scope.leaves)
 
         def evaluate(draws: Draws) -> tuple[list[Any], list[Any]]:
             results = program.run([draws.tensor(v) for v in scope.leaves])
@@ -163,7 +178,11 @@ def _prove_slice(
         return evaluate
 
     names = [str(v.name) for v in old]
-    return _prove(prepared, names, oracle, seeds, sizes, began)
+    proof = _prove(prepared, names, oracle, seeds, sizes, began)
+    if proof.verdict == "refuted" and any(v.producer() is not None for v in leaves):
+        # Values inside a graph are not free: what computes them may make both sides equal.
+        return replace(proof, verdict="unproved")
+    return proof
 
 
 def _prove(
@@ -210,10 +229,8 @@ def _difference(
         if isinstance(x, list) or isinstance(y, list):
             raise UnsupportedOpError(f"output {name!r} is a sequence")
         if np.shape(x) != np.shape(y):
-            return (
-                "refuted",
-                f"output {name!r} is {described(x)} in one, {described(y)} in the other",
-            )
+            shapes = f"{list(np.shape(x))} in one and {list(np.shape(y))} in the other"
+            return "refuted", f"output {name!r} has shape {shapes}"
         a, b = _comparable(x), _comparable(y)
         unequal = int(np.count_nonzero(a != b))
         if unequal:
@@ -256,10 +273,17 @@ def prove_piecewise(
             piecewise.derive(value, derivation, known)
         old = piecewise.evaluate(before, known, outputs[0])
         new = piecewise.evaluate(after, known, outputs[1])
-        equal, detail = old.equals(new)
+        equal, detail = old.equals(new, _largest(source))
     except UnsupportedOpError as error:
         return _finished("unsupported", str(error), began)
     return _finished("proved", detail, began, 0.0) if equal else _finished("refuted", detail, began)
+
+
+def _largest(value: ir.Value) -> Fraction | None:
+    """The largest number that a value can hold: a bound beyond it bounds nothing."""
+    if value.dtype is None or not value.dtype.is_floating_point():
+        return None
+    return Fraction(float(value.dtype.max))
 
 
 def rounding_ulps(stored: np.ndarray, exact: np.ndarray) -> float:
@@ -289,9 +313,7 @@ _IEEE = frozenset(map(np.dtype, (np.float16, np.float32, np.float64)))
 
 
 def _finfo(dtype: Any) -> Any:
-    import ml_dtypes
-
-    return ml_dtypes.finfo(dtype)
+    return ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
 
 
 def _check_interfaces(a: ir.Model, b: ir.Model, seeds: Sequence[int]) -> None:

@@ -13,7 +13,7 @@ from addax.ir._field.table import MOVEMENT, OPAQUE, FieldSite
 from addax.ir._judge import control
 from addax.ir._judge.arrays import decode
 from addax.ir._judge.compiler import Attributes, Compiler, Scope
-from addax.ir._judge.program import UNUSED, Program, Step, label
+from addax.ir._judge.program import ABSENT, UNUSED, Program, Step, label
 from addax.ir._judge.reference import schema_body
 from addax.ir.builder import Derivation
 from addax.ir.query import constant_tensor
@@ -128,7 +128,9 @@ class SliceScope(FieldScope):
 
     def slot(self, value: ir.Value | None, user: ir.Node | None) -> int:
         """Where `value` lives; an unknown one is a constant or becomes an input."""
-        if value is None or value in self._slots:
+        if value is None or value.name == "":
+            return ABSENT
+        if value in self._slots:
             return super().slot(value, user)
         tensor = constant_tensor(value)
         if tensor is not None:

@@ -24,7 +24,7 @@ _KNOWN = (
     (0.044715 * 32, 32 * _CUBIC % PRIME),
     (0.044715 * math.sqrt(2 / math.pi) * 32, 32 * _CUBIC * _ROOT_OF_2_OVER_PI % PRIME),
 )
-_INFINITY, _NAN = 1_111_111_117, 777_777_773
+INFINITY, _NAN = 1_111_111_117, 777_777_773
 _ULPS = 2
 _PRECISIONS = ((np.float32, 2.0**-23), (np.float64, 2.0**-52), (np.float16, 2.0**-10))
 
@@ -39,7 +39,7 @@ def lifted(x: Array) -> Residues:
     finite = np.isfinite(x)
     if finite.all():
         return residues(x)
-    special = np.where(np.isnan(x), _NAN, np.where(x > 0, _INFINITY, PRIME - _INFINITY))
+    special = np.where(np.isnan(x), _NAN, np.where(x > 0, INFINITY, PRIME - INFINITY))
     return np.where(finite, residues(np.where(finite, x, 0)), special)
 
 

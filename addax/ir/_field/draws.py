@@ -1,14 +1,15 @@
 """What inputs are drawn as: random elements for floating ones, small numbers for the others."""
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
 from addax.errors import UnsupportedOpError
-from addax.ir._field.element import element
-from addax.ir._field.residues import PRIME
+from addax.ir._field.element import Oracle, element
+from addax.ir._field.residues import Residues
 
 _SIZES = (2, 3, 5, 4, 6, 7)
 
@@ -23,7 +24,8 @@ class Draws:
     """
 
     def __init__(self, seed: int, sizes: Mapping[str, int], *, alike: bool = False) -> None:
-        self._rng = np.random.default_rng(seed)
+        self._oracle = Oracle(seed)
+        self._count = 0
         self.sizes = dict(sizes)
         self._alike = alike
 
@@ -42,12 +44,14 @@ class Draws:
             )
         shape = tuple(self._size(d) for d in value.shape)
         if dtype in _REAL:
-            return element(self._rng.integers(1, PRIME, shape), degree=1.0)
-        if dtype == ir.DataType.BOOL:
-            return np.asarray(self._rng.integers(0, 2, shape)).astype(np.bool_)
-        if not dtype.is_integer():
+            return element(self._random(shape), degree=1.0)
+        if dtype != ir.DataType.BOOL and not dtype.is_integer():
             raise UnsupportedOpError(f"input {value.name!r} of type {dtype} cannot be drawn")
-        return np.asarray(self._rng.integers(0, 2, shape)).astype(dtype.numpy())
+        return (self._random(shape) & 1).astype(dtype.numpy())
+
+    def _random(self, shape: tuple[int, ...]) -> Residues:
+        self._count += 1
+        return self._oracle(f"input {self._count}", np.arange(prod(shape)).reshape(shape))
 
     def _size(self, dim: Any) -> int:
         if isinstance(dim, int):

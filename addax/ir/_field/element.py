@@ -30,7 +30,7 @@ class Field(np.ndarray):
         self.pure = getattr(source, "pure", True)
         self.degree = getattr(source, "degree", 1.0)
 
-    def item(self, *_: Any) -> NoReturn:  # type: ignore[override]
+    def item(self, *_: Any) -> NoReturn:
         """Refuses: an element stands for every real number.
 
         Raises:
@@ -41,7 +41,7 @@ class Field(np.ndarray):
             "proof over a field cannot follow; compare the models by evaluation instead"
         )
 
-    def tolist(self) -> NoReturn:  # type: ignore[override]
+    def tolist(self) -> NoReturn:
         """Refuses, as `item` does."""
         self.item()
 
@@ -86,7 +86,7 @@ class Oracle:
         return self(name, np.minimum(x, (PRIME - x) % PRIME))
 
     def relu(self, x: Residues) -> Residues:
-        """Random, but relu(x) - relu(-x) = x as for max(x, 0), which it is on small integers."""
+        """A random function r with r(x) - r(-x) = x; on small integers it is max(x, 0)."""
         x = np.asarray(x)
         upper = x > PRIME // 2
         made = self("Relu", np.where(upper, PRIME - x, x))

@@ -90,8 +90,7 @@ class Operation:
             )
         oracle = self.site.oracle
         oracle.asked = False
-        with np.errstate(all="ignore"):
-            made = self.kernel.call(*given, **self.values)
+        made = self.kernel.call(*given, **self.values)
         pure = not oracle.asked and all(x.pure for x in elements)
         degree = self._degree(elements)
         results = made if isinstance(made, tuple) else (made,)
@@ -101,7 +100,7 @@ class Operation:
     def _moved(self, given: tuple[Any, ...], elements: list[Field]) -> Any:
         places = MOVEMENT[self.node.op_type]
         for place, x in enumerate(given):
-            if isinstance(x, Field) and places is not None and place not in places:
+            if isinstance(x, Field) and places is not None and place not in places and x.size:
                 x.item()
         reduction = self.attributes.get("reduction")
         if reduction is not None and reduction.value not in {"none", "add"}:
@@ -116,12 +115,13 @@ class Operation:
         pure, degree = all(x.pure for x in elements), self._degree(elements)
         kind: Kind = kinds.pop() if kinds else "real"
         results = made if isinstance(made, tuple) else (made,)
-        marked = tuple(
-            element(np.asarray(r) % PRIME, kind, pure=pure, degree=degree)
-            if isinstance(r, np.ndarray | np.integer) and r.dtype == np.int64
-            else r
-            for r in results
-        )
+
+        def mark(result: Any) -> Any:
+            if isinstance(result, list):
+                return [mark(item) for item in result]
+            return element(np.asarray(result) % PRIME, kind, pure=pure, degree=degree)
+
+        marked = tuple(map(mark, results))
         return marked if isinstance(made, tuple) else marked[0]
 
     def _degree(self, elements: list[Field]) -> float:

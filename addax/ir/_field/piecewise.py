@@ -22,6 +22,8 @@ from addax.ir.query import constant_tensor
 Polynomial = tuple[Fraction, ...]
 
 _ZERO, _ONE = Fraction(0), Fraction(1)
+_BEYOND = Fraction(2) ** 4096
+"""What an infinite bound is: larger than any number of any format."""
 
 
 @dataclass(frozen=True)
@@ -85,14 +87,20 @@ class Piecewise:
         ]
         return Piecewise(finer.cuts, tuple(pieces))
 
-    def equals(self, other: "Piecewise") -> tuple[bool, str]:
-        """Whether both are the same function, and where they part or on how many intervals not."""
+    def equals(self, other: "Piecewise", largest: Fraction | None = None) -> tuple[bool, str]:
+        """Whether both are the same function, and where they part or on how many intervals not.
+
+        Only numbers up to `largest` either way count, if that is given.
+        """
         cuts = tuple(sorted({*self.cuts, *other.cuts}))
         pairs = zip(_refined(self, cuts).pieces, _refined(other, cuts).pieces, strict=True)
-        for (a, b), interval in zip(pairs, _intervals(cuts), strict=True):
-            if a != b:
-                low, high = interval
-                return False, f"the functions differ between {low or '-inf'} and {high or 'inf'}"
+        for (a, b), (low, high) in zip(pairs, _intervals(cuts), strict=True):
+            outside = largest is not None and (
+                (low is not None and low >= largest) or (high is not None and high <= -largest)
+            )
+            if a != b and not outside:
+                ends = ("-inf" if low is None else str(low), "inf" if high is None else str(high))
+                return False, f"the functions differ between {ends[0]} and {ends[1]}"
         return True, f"the functions are equal on all {len(cuts) + 1} intervals"
 
 
@@ -176,7 +184,8 @@ def evaluate(
     for node in nodes:
         if not all(v is None or v in known or _is_lone(v) for v in node.inputs):
             continue
-        given = [None if v is None else _value(v, known) for v in node.inputs]
+        bounds = node.op_type in {"Clip", "Max", "Min"}
+        given = [None if v is None else _value(v, known, bounds) for v in node.inputs]
         known[node.outputs[0]] = apply(node.op_type, given, node.attributes)
     return _value(wanted, known)
 
@@ -200,7 +209,7 @@ def _is_lone(value: ir.Value) -> bool:
     return tensor is not None and tensor.size == 1 and tensor.dtype.is_floating_point()
 
 
-def _value(value: ir.Value, known: Mapping[ir.Value, Piecewise]) -> Piecewise:
+def _value(value: ir.Value, known: Mapping[ir.Value, Piecewise], bound: bool = False) -> Piecewise:
     if value in known:
         return known[value]
     tensor = constant_tensor(value)
@@ -209,8 +218,10 @@ def _value(value: ir.Value, known: Mapping[ir.Value, Piecewise]) -> Piecewise:
             f"{value.name!r} is no function of the one input: expected elementwise operators "
             "and constants of one element"
         )
-    number = exact(float(np.asarray(tensor.numpy()).astype(np.float64).reshape(())))
-    return Piecewise.constant(number)
+    number = float(np.asarray(tensor.numpy()).astype(np.float64).reshape(()))
+    if bound and math.isinf(number):
+        return Piecewise.constant(_BEYOND if number > 0 else -_BEYOND)
+    return Piecewise.constant(exact(number))
 
 
 def apply(
@@ -277,7 +288,6 @@ def _power(given: list[Any], _: Mapping[str, Fraction]) -> Piecewise:
 _OPERATORS: dict[str, Callable[[list[Any], Mapping[str, Fraction]], Piecewise]] = {
     "Abs": lambda g, _: g[0].positive() + (-g[0]).positive(),
     "Add": lambda g, _: g[0] + g[1],
-    "Cast": lambda g, _: g[0],
     "Clip": _clip_numbers,
     "Div": _quotient,
     "HardSigmoid": lambda g, n: _hard_sigmoid(

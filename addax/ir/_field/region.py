@@ -5,26 +5,29 @@ from collections.abc import Iterable
 import onnx_ir as ir
 
 from addax.ir.builder import Replacement
-from addax.ir.query import constant_tensor
 
 _MOST_NODES = 256
 
 
 def nodes_replaced(
-    replacement: Replacement, matched: Iterable[ir.Node], *, deep: bool
+    replacement: Replacement, matched: Iterable[ir.Node], *, depth: int
 ) -> list[ir.Node]:
     """The nodes to evaluate for the old side, in order of evaluation.
 
     Args:
         replacement: The rewrite; nothing of it is changed.
         matched: The nodes that the pattern covers.
-        deep: Go on upstream to the values that the replacement reads, or as far as a proof
-            may: some rules look further than their pattern.
+        depth: How many nodes to go upstream from the replaced node and from what the replacement
+            reads; rules may look further than their pattern, and read values beside it.
     """
-    ends = set(_read(replacement))
+    ends = _read(replacement)
     chosen = dict.fromkeys(matched) | {replacement.root: None}
-    if deep:
-        _spread([replacement.root], chosen, ends)
+    layer = [*chosen, *(v.producer() for v in ends)] if depth else []
+    for _ in range(depth):
+        layer = [node for node in layer if node is not None and len(chosen) < _MOST_NODES]
+        chosen |= dict.fromkeys(node for node in layer if node is not None)
+        above = [v.producer() for n in layer if n is not None for v in n.inputs if v is not None]
+        layer = [node for node in dict.fromkeys(above) if node not in chosen]
     inputs = [v for node in chosen for v in node.inputs if v is not None]
     for value in [*inputs, *ends]:
         _add_shape_arithmetic(value, chosen)
@@ -37,21 +40,6 @@ def _read(replacement: Replacement) -> list[ir.Value]:
     values = [v for node in readers for v in node.inputs]
     values += replacement.outputs
     return [v for v in values if v is not None and v not in made]
-
-
-def _spread(start: list[ir.Node], chosen: dict[ir.Node, None], ends: set[ir.Value]) -> None:
-    waiting = list(start)
-    seen = set(start)
-    while waiting and len(chosen) < _MOST_NODES:
-        node = waiting.pop(0)
-        chosen[node] = None
-        for value in node.inputs:
-            if value is None or value in ends or constant_tensor(value) is not None:
-                continue
-            source = value.producer()
-            if source is not None and source not in seen:
-                seen.add(source)
-                waiting.append(source)
 
 
 def _add_shape_arithmetic(value: ir.Value, chosen: dict[ir.Node, None]) -> None:

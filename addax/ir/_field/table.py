@@ -23,8 +23,9 @@ MOVEMENT: dict[str, tuple[int, ...] | None] = {
     "DepthToSpace": (0,), "Expand": (0,), "EyeLike": (0,), "Flatten": (0,), "Gather": (0,),
     "GatherElements": (0,), "GatherND": (0,), "Identity": (0,), "OneHot": (2,), "Pad": (0, 2),
     "ReduceSum": (0,), "Reshape": (0,), "ReverseSequence": (0,), "ScatterElements": (0, 2),
-    "ScatterND": (0, 2), "Slice": (0,), "SpaceToDepth": (0,), "Split": (0,), "Squeeze": (0,),
-    "Tile": (0,), "Transpose": (0,), "Trilu": (0,), "Unsqueeze": (0,),
+    "ScatterND": (0, 2), "Slice": (0,), "SpaceToDepth": (0,), "Split": (0,),
+    "SplitToSequence": (0,), "Squeeze": (0,), "Tile": (0,), "Transpose": (0,), "Trilu": (0,),
+    "Unsqueeze": (0,),
 }  # fmt: skip
 """Ops whose kernels in the judge move elements or add them up, and so mean the same on residues:
 where their data is among the inputs (None: everywhere); indices must be known."""

@@ -5,9 +5,10 @@ from importlib import import_module
 
 from addax.ir._judge.table import Kernel, Kernels
 
-_FAMILIES = ("activation", "arithmetic", "fused", "linear", "logic", "norm")
+_FAMILIES = ("activation", "arithmetic", "fused", "linear", "logic", "norm", "order")
 
 
+@cache
 def find(domain: str, name: str, opset: int) -> Kernel | None:
     """The kernel for an op, or `None`."""
     for kernels in _tables():

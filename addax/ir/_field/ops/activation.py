@@ -30,17 +30,22 @@ def relu(x: Any, *, site: FieldSite) -> Any:
 
 
 def larger(a: Any, b: Any, site: FieldSite) -> Residues:
-    """max(a, b) = b + max(a - b, 0)."""
+    """max(a, b) = b + max(a - b, 0), where neither is infinite."""
     reals(a, b)
     a, b = np.asarray(a), np.asarray(b)
-    return (b + site.oracle.relu((a - b) % PRIME)) % PRIME
+    made = (b + site.oracle.relu((a - b) % PRIME)) % PRIME
+    for x, y in ((a, b), (b, a)):
+        if x.size == 1 and int(x.reshape(())) in {constants.INFINITY, PRIME - constants.INFINITY}:
+            is_top = int(x.reshape(())) == constants.INFINITY
+            made = np.array(np.broadcast_to(x if is_top else y, made.shape))
+    return np.asarray(made)
 
 
 def smaller(a: Any, b: Any, site: FieldSite) -> Residues:
-    """min(a, b) = a - max(a - b, 0)."""
+    """min(a, b) = -max(-a, -b)."""
     reals(a, b)
-    a, b = np.asarray(a), np.asarray(b)
-    return (a - site.oracle.relu((a - b) % PRIME)) % PRIME
+    opposite = larger(-np.asarray(a) % PRIME, -np.asarray(b) % PRIME, site)
+    return np.asarray(-opposite % PRIME)
 
 
 @KERNELS.op("Max")
@@ -86,7 +91,7 @@ def clip_by_attributes(
 
 def _leaky(x: Any, slope: Any, site: FieldSite) -> Residues:
     positive = site.oracle.relu(x)
-    return (positive + slope * ((np.asarray(x) - positive) % PRIME)) % PRIME
+    return np.asarray((positive + slope * ((np.asarray(x) - positive) % PRIME)) % PRIME)
 
 
 @KERNELS.op("LeakyRelu")

@@ -116,10 +116,17 @@ def _raised(x: Residues, exponent: int, site: FieldSite) -> Residues | None:
     if PRIME - exponent <= _LARGEST_EXPONENT:
         return inverse(power(x, PRIME - exponent))
     if exponent == _HALF:
-        return square_root(x, site=site)
+        return np.asarray(square_root(x, site=site))
     if exponent == PRIME - _HALF:
         return inverse(square_root(x, site=site))
     return None
+
+
+@KERNELS.op("Mod")
+def remainder(a: Any, b: Any, *, fmod: int = 0, site: FieldSite) -> Any:
+    """The remainder of a division."""
+    reals(a, b)
+    return site.oracle(f"Mod {fmod}", *np.broadcast_arrays(np.asarray(a), np.asarray(b)))
 
 
 @KERNELS.op("Sqrt")

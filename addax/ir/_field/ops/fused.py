@@ -146,6 +146,9 @@ def fused_gemm(
     return _activated(y, activation, (activation_alpha, activation_beta), site)
 
 
+KERNELS.add("SimplifiedLayerNormalization", norm.rms_normalization)
+
+
 @KERNELS.op("SkipLayerNormalization")
 def skip_layer_normalization(
     x: Any,

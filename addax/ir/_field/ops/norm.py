@@ -160,3 +160,17 @@ def log_softmax(x: Any, *, axis: int = -1, site: FieldSite) -> Any:
     """X - log sum exp(x) along `axis`."""
     sums = exponential(x, site=site).sum(axis=axis, keepdims=True) % PRIME
     return (np.asarray(x) - site.oracle("Log", sums)) % PRIME
+
+
+def _flattening(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Before opset 13 the dimensions from `axis` on count as one."""
+
+    def flattened(x: Any, *, axis: int = 1, site: FieldSite) -> Any:
+        rows = prod(x.shape[: axis % x.ndim])
+        return call(np.asarray(x).reshape(rows, -1), site=site).reshape(x.shape)
+
+    return flattened
+
+
+KERNELS.add("Softmax", _flattening(softmax))
+KERNELS.add("LogSoftmax", _flattening(log_softmax))
