@@ -287,3 +287,11 @@ def test_long_chains_of_integer_arithmetic() -> None:
     )
     infer_shapes(z)
     assert ["N + 1000"] == shown(z.graph.outputs[0])
+
+
+def test_sizes_are_read_from_tensors_and_not_from_sequences():
+    """A sequence's shape is that of its elements; Shape takes no sequence."""
+    model = read("(seq(float[N,2]) s, float[M,2] x) => (float[M,2] y) { y = Neg(x) }")
+    inference = ShapeInference(model)
+    assert inference.source("N") is None
+    assert inference.source("M") == (model.graph.inputs[1], 0)
