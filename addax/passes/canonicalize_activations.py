@@ -52,7 +52,7 @@ def _half_last(op: Op, x: ir.Value, s: Any) -> Any:
 
 
 def _half_first(op: Op, x: ir.Value, s: Any) -> Any:
-    return op.Mul(op.Mul(x, 0.5), op.Add(s, 1))
+    return op.Mul(op.Mul(x, 0.5, _shared=True), op.Add(s, 1))
 
 
 def _half_inside(op: Op, x: ir.Value, s: Any) -> Any:

@@ -153,8 +153,8 @@ def _epsilon(eps: ir.Value, beside: ir.Value) -> float:
     number = scalar(eps)
     if number is None:
         decline("epsilon is not one constant", eps)
-    require(is_near(eps, float(number), beside), "epsilon raises the rank", eps)
     require(number > 0 and np.float32(number) == number, "epsilon is no positive float32", eps)
+    require(is_near(eps, float(number), beside), "epsilon raises the rank", eps)
     return float(number)
 
 

@@ -29,8 +29,11 @@ from addax.ir import (
     single_use,
     static_shape,
 )
+from addax.ir.dialect import DOMAIN
+from addax.ir.model import scopes
 from addax.ir.query import constant_tensor
-from addax.passes._family import Phase
+from addax.ir.rule import EveryNode
+from addax.passes._family import Context, Phase
 
 PHASE = Phase.CANONICAL
 
@@ -39,7 +42,8 @@ _LARGE = 1 << 20  # bytes of weights that are not stored twice
 _FAR = 12  # nodes between a scale and the weights that it can be folded into
 
 
-def _is_number(s: ir.Value | None) -> bool:
+def is_number(s: ir.Value | None) -> bool:
+    """Whether a scale is one constant number without axes."""
     return scalar(s) is not None and is_float(s) and rank(s) == 0
 
 
@@ -56,8 +60,8 @@ def reaches_weights(value: ir.Value | None) -> bool:
         if node.op_type == "Add" and constant_tensor(node.inputs[1]) is None:
             return False
         value = node.inputs[0]
-        if node.op_type == "Split":
-            return _is_linear(value)
+        if node.op_type in ("Split", "Slice"):
+            return _is_linear(value)  # perhaps of several parts
     return False
 
 
@@ -77,7 +81,7 @@ def is_scaled(value: ir.Value) -> bool:
     return (
         reader.op_type == "Mul"
         and not reader.domain
-        and any(_is_number(v) for v in reader.inputs if v is not value)
+        and any(is_number(v) for v in reader.inputs if v is not value)
     )
 
 
@@ -88,7 +92,7 @@ def _product(op: Op, q: ir.Value, k: ir.Value, s: ir.Value) -> ir.Value:
 @rule("canonicalize-scores/scale-of-product", match=_product, exact=Exact.REASSOCIATED)
 def scale_of_product(op: Op, q: ir.Value, k: ir.Value, s: ir.Value, y: ir.Value) -> ir.Value:
     """s (q k) -> (s q) k, or q (s k) where only k comes from weights."""
-    require(_is_number(s), "the scale is not one number", s)
+    require(is_number(s), "the scale is not one number", s)
     require(constant_tensor(q) is None and constant_tensor(k) is None, "a factor is constant", q, k)
     if reaches_weights(q):
         return op.MatMul(op.Mul(q, s), k)
@@ -110,51 +114,17 @@ def _scaled_keys(op: Op, q: ir.Value, k: ir.Value, s: ir.Value) -> ir.Value:
 @rule("canonicalize-scores/scale-of-keys", match=_scaled_keys, exact=Exact.REASSOCIATED)
 def scale_of_keys(op: Op, q: ir.Value, k: ir.Value, s: ir.Value) -> ir.Value:
     """q (s k) -> (s q) k."""
-    require(_is_number(s), "the scale is not one number", s)
+    require(is_number(s), "the scale is not one number", s)
     require(constant_tensor(q) is None and constant_tensor(k) is None, "a factor is constant", q, k)
     require(producer(q, "Softmax") is None, "the first factor is attention itself", q)
     scaled = producer(q, "Mul")
-    is_known = scaled is not None and _is_number(scaled.inputs[1])
+    is_known = scaled is not None and is_number(scaled.inputs[1])
     source = scaled.inputs[0] if scaled is not None and is_known else q
     require(
         is_known or reaches_weights(source) or not reaches_weights(k),
         "only the second factor comes from weights", k,
     )  # fmt: skip
     return op.MatMul(op.Mul(q, s), k)
-
-
-def _scaled_transpose(op: Op, x: ir.Value, s: ir.Value) -> ir.Value:
-    return op.Mul(op.Transpose(x, _as="moved"), s)
-
-
-def _scaled_reshape(op: Op, x: ir.Value, s: ir.Value) -> ir.Value:
-    return op.Mul(op.Reshape(x, ..., _as="moved"), s)
-
-
-def _scaled_squeeze(op: Op, x: ir.Value, s: ir.Value) -> ir.Value:
-    return op.Mul(op.Squeeze(x, ..., _as="moved"), s)
-
-
-def _scaled_unsqueeze(op: Op, x: ir.Value, s: ir.Value) -> ir.Value:
-    return op.Mul(op.Unsqueeze(x, ..., _as="moved"), s)
-
-
-@rule(
-    "canonicalize-scores/scale-before-movement",
-    match=(_scaled_transpose, _scaled_reshape, _scaled_squeeze, _scaled_unsqueeze),
-    exact=Exact.BITWISE,
-)
-def scale_before_movement(op: Op, x: ir.Value, s: ir.Value, moved: ir.Value) -> ir.Value:
-    """s P(x) -> P(s x) where x comes from weights that can take in s."""
-    require(_is_number(s), "the scale is not one number", s)
-    require(reaches_weights(moved), "no weights to fold the scale into", x)
-    node = moved.producer()
-    if node is None:
-        return moved
-    made: ir.Value = getattr(op, node.op_type)(
-        op.Mul(x, s), *node.inputs[1:], **dict(node.attributes)
-    )
-    return made
 
 
 def _split_product(op: Op, x: ir.Value, w: ir.Value) -> ir.Value:
@@ -211,7 +181,49 @@ def _sizes(op: Op) -> list[int]:
 RULES = (
     scale_of_product,
     scale_of_keys,
-    scale_before_movement,
     part_product,
     part_linear,
 )
+
+
+# --- a scale moves to the weights that can take it in -------------------------------------------
+
+
+@rule(
+    "canonicalize-scores/scale-before-movement",
+    match=EveryNode(lambda _: False),
+    exact=Exact.BITWISE,
+)
+def scale_before_movement(op: Op, s: ir.Value, moves: list[ir.Node]) -> ir.Value:
+    """s P(x) -> P(s x) where x comes from weights that can take in s."""
+    value: ir.Value = op.Mul(moves[0].inputs[0], s)
+    for node in moves:
+        value = getattr(op, node.op_type)(value, *node.inputs[1:], **dict(node.attributes))
+    return value
+
+
+def run(model: ir.Model, context: Context) -> bool:
+    """Find the scales that weights can take in, however far away the weights are."""
+    changed = False
+    for scope in scopes(model):
+        if getattr(scope, "domain", "") == DOMAIN:
+            continue  # the bodies of the dialect's operators are what they mean
+        for node in list(scope):
+            if node.op_type != "Mul" or node.domain or not is_number(node.inputs[1]):
+                continue
+            moves = _moves_above(node.inputs[0])
+            if moves and reaches_weights(node.inputs[0]):
+                changed |= context.driver.rewrite(
+                    scale_before_movement, node, node.inputs[1], moves
+                )
+    return changed
+
+
+def _moves_above(value: ir.Value | None) -> list[ir.Node]:
+    """The transposes and reshapes that `value` has come through, the first of them first."""
+    moves: list[ir.Node] = []
+    node = producer(value, *_MOVES)
+    while node is not None:
+        moves.insert(0, node)
+        node = producer(node.inputs[0], *_MOVES)
+    return moves

@@ -8,6 +8,7 @@ Cost        the same products in fewer and larger matrices, and a copy by the Sp
             somebody else reads too are not merged, since they would be stored twice
 """
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -25,6 +26,7 @@ from addax.passes.canonicalize_scores import is_scaled
 PHASE = Phase.FOLD
 AFTER = ("fold-affine", "branch-consolidation", "channel-idle")
 
+_NEAR = 64  # values that are looked at to see what a layer is for
 _SIZES_OPSET = 13  # from here on Split takes its sizes as an operand
 
 
@@ -50,9 +52,13 @@ class _Layer:
 
 @dataclass
 class _Merger:
-    """The layers that become one, and the outputs of the one once it is made."""
+    """The layers that become one, and the outputs of the one once it is made.
+
+    `layers` are in the order of their columns, `places` in that of their roots.
+    """
 
     layers: list[_Layer]
+    places: list[_Layer]
     outputs: list[ir.Value] = field(default_factory=list)
 
     def parts(self, layer: _Layer) -> tuple[ir.Value, ...]:
@@ -102,14 +108,14 @@ def run(model: ir.Model, context: Context) -> bool:
         for merger in list(_mergers(scope)):
             done = [
                 context.driver.rewrite(merge_layers, layer.root, merger, layer)
-                for layer in merger.layers
+                for layer in merger.places
             ]
             changed |= any(done)
     return changed
 
 
 def _mergers(scope: ir.Graph | ir.Function) -> Iterator[_Merger]:
-    """Each value that several layers read, with the layers in the order of their roots."""
+    """The layers of each value that several layers read."""
     place: dict[ir.Node, int] = {}
     layers: dict[tuple[ir.Value, ir.DataType], list[_Layer]] = {}
     for position, node in enumerate(scope):
@@ -119,7 +125,26 @@ def _mergers(scope: ir.Graph | ir.Function) -> Iterator[_Merger]:
             layers.setdefault((node.inputs[0], layer.weight.dtype), []).append(layer)
     for found in layers.values():
         if len(found) > 1 and not any(layer.is_waiting for layer in found):
-            yield _Merger(sorted(found, key=lambda layer: place[layer.root]))
+            found.sort(key=lambda layer: place[layer.root])
+            yield _Merger(sorted(found, key=lambda layer: _role(layer.root)), found)
+
+
+def _role(root: ir.Node) -> int:
+    """0 for what becomes the first factor of a product, 1 for the second, 2 if Softmax weighs it.
+
+    So queries come before keys, and keys before values.
+    """
+    waiting, seen = deque(root.outputs[:1]), set(root.outputs[:1])
+    while waiting and len(seen) < _NEAR:
+        value = waiting.popleft()
+        for reader in value.consumers():
+            if reader.op_type == "MatMul":
+                is_weighed = producer(reader.inputs[0], "Softmax") is not None
+                return 0 if reader.inputs[0] is value else 2 if is_weighed else 1
+            new = [v for v in reader.outputs if v not in seen]
+            waiting.extend(new)
+            seen.update(new)
+    return 0
 
 
 def _layer(node: ir.Node) -> _Layer | None:
