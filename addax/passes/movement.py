@@ -256,8 +256,9 @@ def reshape_around_transpose(op: Op, x: ir.Value) -> ir.Value:
     if groups is None:
         decline("the outer reshape joins axes that the transpose brings together", x)
     moved = [k for i in _inverse(perm) for k in groups[i]]
-    target = must_spell([after[k] for k in moved], shape(x))
-    return _permuted(op, target.apply(op, x), _inverse(tuple(moved)))
+    dims = tuple(after[k] for k in moved)
+    made = x if shape(x) == dims else must_spell(dims, shape(x)).apply(op, x)
+    return _permuted(op, made, _inverse(tuple(moved)))
 
 
 def _permuted(op: Op, x: ir.Value, perm: tuple[int, ...]) -> ir.Value:
