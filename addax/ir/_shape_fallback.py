@@ -84,6 +84,9 @@ def _type_proto(value: ir.Value) -> onnx.TypeProto:
     known = dims(value)
     if value.type is None:
         return onnx.TypeProto()
+    if known is not None and isinstance(value.type, ir.SequenceType):
+        # One name stands there for the sizes of all elements, which onnx's own tests let differ.
+        known = tuple(d if isinstance(d, int) else UNKNOWN for d in known)
     copy = ir.Value(name="v", type=value.type, shape=None if known is None else ir.Shape(known))
     proto: onnx.TypeProto = ir.serde.serialize_value(copy).type
     return proto
@@ -144,6 +147,8 @@ def by_package(
 ) -> list[Found] | None:
     """What onnx-shape-inference knows of the node's outputs; None where it would guess."""
     if node.op_type in _GUESSED and not node.domain:
+        return None
+    if any(v is not None and isinstance(v.type, ir.SequenceType) for v in node.inputs):
         return None
     function = _registry().get(node.domain, node.op_type, opsets.get(node.domain, 1))
     if function is None:

@@ -295,3 +295,15 @@ def test_sizes_are_read_from_tensors_and_not_from_sequences():
     inference = ShapeInference(model)
     assert inference.source("N") is None
     assert inference.source("M") == (model.graph.inputs[1], 0)
+
+
+def test_elements_of_a_sequence_may_differ_in_size():
+    model = read("""(seq(float[N,2]) s) => (float[M,2] y) {
+        i = Constant <value_int = 0> ()
+        a = SequenceAt(s, i)
+        y = Neg(a)
+    }""")
+    infer_shapes(model)
+    size, two = shown(next(n for n in model.graph if n.op_type == "Neg").outputs[0])
+    assert size != "N"
+    assert 2 == two
