@@ -138,7 +138,7 @@ def test_the_numbers_agree_within_the_promise(case: Case) -> None:
     if exact is Exact.APPROXIMATE:
         pytest.skip("an approximation is measured by its family's own tests")
 
-    @settings(max_examples=6)
+    @settings(max_examples=settings.default.max_examples // 6)
     @given(
         st.integers(0, 999),
         kinds(),
