@@ -112,6 +112,14 @@ class ShapeInference:
         except InvalidGraphError as error:
             raise InvalidGraphError(f"{describe(node)}: {error}") from None
 
+    def learn(self, node: ir.Node) -> bool:
+        """Infer a node again whose inputs may be better known now; whether its outputs are."""
+        if node.op_type in SCOPED or _is_complete(node):
+            return False
+        before = [(value.type, value.shape and value.shape.copy()) for value in node.outputs]
+        self.infer(node)
+        return before != [(value.type, value.shape) for value in node.outputs]
+
     def _infer(self, node: ir.Node) -> None:
         key = (node.domain, node.op_type, node.overload)
         if self._functions and key in self._functions:

@@ -14,6 +14,7 @@ from addax.errors import ConvergenceError
 from addax.ir.match import RuleSet
 from addax.ir.origin import origin, set_origin
 from addax.ir.parser import parse_text
+from addax.ir.query import static_shape
 from addax.ir.rewriter import Rewriter
 from addax.ir.rule import Exact, decline, require, rule
 from addax.ir.shapes import infer_shapes
@@ -371,3 +372,24 @@ def test_folding_is_driven_too():
     drive(model, fold_constant)
     assert operators(model) == ["Add"]
     np.testing.assert_array_equal([1, 2], model.graph[0].inputs[1].const_value.numpy())
+
+
+@rule("test/target", match=lambda op, x: op.domain("test").Target(x), exact=Exact.BITWISE)
+def target(op, x):
+    return op.initializer(np.array([2, 3]))
+
+
+@rule("test/static", match=lambda op, x: op.Neg(x), exact=Exact.BITWISE)
+def negate_static(op, x):
+    require(static_shape(x) == (2, 3), "shape unknown", x)
+    return op.Mul(x, -1)
+
+
+def test_a_shape_that_becomes_known_is_known_to_all_that_follows():
+    model = parse_text(
+        '<ir_version: 10, opset_import: ["": 20, "test": 1]>'
+        "g (float[6] x) => (float[A,B] y) {"
+        " t = test.Target(x) r = Reshape(x, t) e = Exp(r) a = Abs(e) n = Neg(a) y = Exp(n) }"
+    )
+    drive(model, target, negate_static)
+    assert ["Reshape", "Exp", "Abs", "Mul", "Exp"] == operators(model)
