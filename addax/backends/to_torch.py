@@ -27,6 +27,9 @@ def to_torch(model: ir.Model) -> torch.fx.GraphModule:
     that nothing reads are left out. Constants of Constant nodes are buffers outside the state dict.
     The module shares no memory with the model: external data is mapped privately, the rest copied.
 
+    The module is in eval mode, and means the same in train mode: what differs between the two, such
+    as batch statistics and dropout, is settled in an ONNX graph.
+
     Every fx node is named after the value that it makes, and has the node's origin, where it has
     one, in `meta["origin"]`. `module.meta["onnx"]` holds the names of inputs and outputs and, by
     attribute path, of initializers.

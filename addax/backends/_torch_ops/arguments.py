@@ -1,13 +1,18 @@
 """A node's inputs and attributes as a converter's arguments."""
 
+import functools
+import logging
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 
 from addax.backends._torch_ops.site import Unsupported
 from addax.backends._torch_ops.table import Converter, Form
 from addax.backends._torch_ops.values import Entry
+
+_log = logging.getLogger(__name__)
 
 
 def arguments(
@@ -86,15 +91,45 @@ def _numbers(entry: Entry, value: ir.Value | None, index: int) -> tuple[Any, ...
 
 
 def _attributes(node: ir.Node, converter: Converter) -> dict[str, Any]:
-    values = {name: attribute_value(attr) for name, attr in node.attributes.items()}
-    strange = sorted(values.keys() - converter.attributes)
-    if strange:
-        known = ", ".join(sorted(converter.attributes)) or "none"
-        raise Unsupported(f"attribute {strange[0]!r} has no meaning here; known are: {known}")
+    values = {}
+    for name, attribute in node.attributes.items():
+        if name in converter.attributes:
+            values[name] = attribute_value(attribute)
+        elif _is_attribute(node, name):
+            known = ", ".join(sorted(converter.attributes)) or "none"
+            raise Unsupported(f"attribute {name!r} has no meaning here; known are: {known}")
+        else:
+            # Runtimes accept models with misspelt attributes, and compute as if they were absent.
+            _log.warning("node %r: %s has no attribute %r", node.name, node.op_type, name)
     missing = sorted(converter.required - values.keys())
     if missing:
         raise Unsupported(f"attribute {missing[0]!r} is missing")
     return {**converter.defaults, **values}
+
+
+def _is_attribute(node: ir.Node, name: str) -> bool:
+    """Whether any version of the op has such an attribute; yes for ops that ONNX does not know."""
+    domain = "" if node.domain == "ai.onnx" else node.domain
+    try:
+        onnx.defs.get_schema(node.op_type, domain=domain)
+    except onnx.defs.SchemaError:
+        return True
+    return name in _attribute_names(node.op_type, domain)
+
+
+@functools.cache
+def _attribute_names(op_type: str, domain: str) -> frozenset[str]:
+    """The attributes of an op in any of its versions, found by going back from the newest."""
+    names: set[str] = set()
+    opset: int | None = onnx.defs.onnx_opset_version()
+    while opset:
+        try:
+            schema = onnx.defs.get_schema(op_type, opset, domain)
+        except onnx.defs.SchemaError:
+            break
+        names.update(schema.attributes)
+        opset = schema.since_version - 1
+    return frozenset(names)
 
 
 def attribute_value(attribute: ir.Attr) -> Any:

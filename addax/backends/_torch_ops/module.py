@@ -27,7 +27,7 @@ def build(recorder: Recorder, outputs: Any) -> torch.fx.GraphModule:
         if not weight.persistent:
             parent, _, name = path.rpartition(".")
             module.get_submodule(parent).register_buffer(name, attributes[path], persistent=False)
-    return module
+    return module.eval()
 
 
 def _tensors(weights: dict[str, Weight]) -> dict[str, torch.Tensor]:

@@ -122,6 +122,10 @@ def layer_normalization(
 ) -> Tensor | tuple[Tensor, ...]:
     """Scaled by mean and variance over all axes from `axis` on."""
     del stash_type
+    made_of = site.node.outputs[0].dtype
+    if made_of is not None and made_of != site.dtype(0):
+        # ONNX Runtime also takes a scale of a wider type, which is the result's then.
+        x = x.to(site.torch_dtype(made_of))
     sizes = list(site.sizes(0, x)[site.axis(axis) :])
     given = (1,) if bias is None else (1, 2)
     whole = all(site.static_shape(index) == tuple(sizes) for index in given)

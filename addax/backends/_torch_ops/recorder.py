@@ -77,8 +77,9 @@ class Recorder(GraphAppendingTracer):
 
     def placeholder(self, name: str | None, *, anchor: bool = False, optional: bool = False) -> Any:
         """The next argument; tensors made out of nothing live where the `anchor` lives."""
-        default = {"default_value": None} if optional else {}
-        node = self.graph.placeholder(identifier(name or "input"), **default)
+        wish = identifier(name or "input")
+        default = (None,) if optional else ()
+        node = self.graph.create_node("placeholder", wish, default, {}, name=wish)
         # fx writes the target into source as it is, and may have renamed the node.
         node.target = node.name
         proxy = self.proxy(node)
