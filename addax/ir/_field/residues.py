@@ -16,10 +16,30 @@ Residues: TypeAlias = npt.NDArray[np.int64]
 
 def residues(x: Any) -> Residues:
     """The residues m 2**e mod p of finite float64 numbers m 2**e; exact, since 2**31 = 1 mod p."""
-    fraction, exponent = np.frexp(np.asarray(x, dtype=np.float64))
-    whole = (fraction * 2.0**53).astype(np.int64) % PRIME
-    shift = (exponent.astype(np.int64) - 53) % 31
-    return np.asarray((whole << shift) % PRIME)
+    given = np.ascontiguousarray(x, dtype=np.float64)
+    bits, made = given.view(np.int64).reshape(-1), np.empty(given.size, dtype=np.int64)
+    for start in range(0, given.size, _BLOCK):
+        made[start : start + _BLOCK] = _from_bits(bits[start : start + _BLOCK])
+    return made.reshape(np.shape(x))
+
+
+def _from_bits(bits: Residues) -> Residues:
+    biased = (bits >> 52) & 0x7FF
+    whole = bits & ((1 << 52) - 1)
+    whole += (biased > 0).astype(np.int64) << 52
+    whole %= PRIME
+    whole *= _SCALES[biased]
+    whole %= PRIME
+    whole *= np.sign(bits)
+    whole %= PRIME
+    return whole
+
+
+_BLOCK = 1 << 14
+"""Numbers converted at a time: they stay in the cache."""
+
+_SCALES = np.array([1 << (max(e, 1) - 1075) % 31 for e in range(2048)], dtype=np.int64)
+"""2**e mod p by the biased exponent of a float64; subnormal numbers have that of the smallest."""
 
 
 def power(a: Residues, exponent: int) -> Residues:
