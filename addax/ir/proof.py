@@ -6,7 +6,8 @@ Algebra     f = g over the reals if f(x) = g(x) mod p at random x: floating tens
 Source      Schwartz 1980, Zippel 1979; Mirage (2405.05751) for tensor programs
 
 A proof is about real arithmetic, at the sizes that were drawn and, where a graph has integers or
-conditions among its inputs, at the values that were drawn for them. It says nothing about rounding.
+conditions among its inputs, at the values that were drawn for them. It says nothing about rounding,
+NaN, overflow, or points where something divides by zero.
 """
 
 import time
@@ -42,7 +43,8 @@ class Proof:
     of the inputs differs, so the functions do. "unproved": an output differs that depends on a
     random function, whose laws the proof does not know. "unsupported": nothing was decided.
     `error_probability` bounds the chance of a wrong "proved" over the seeds, (d / p)**seeds for
-    formulas of degree d over a common denominator (Schwartz-Zippel); 1 for the other verdicts.
+    formulas of degree d (Schwartz-Zippel), where terms that are added up share their denominators;
+    1 for the other verdicts.
     """
 
     verdict: Verdict
@@ -207,9 +209,13 @@ def _prove(
             degree = max([degree, *(x.degree for x in (*left, *right) if isinstance(x, Field))])
     except AddaxError as error:
         return _finished("unsupported", _told(error), began)
-    probability = min(1.0, 2 * degree / PRIME) ** len(seeds)
+    probability = min(1.0, (2 * degree + _SPECIAL) / PRIME) ** len(seeds)
     detail = f"{len(names)} outputs are equal at {len(seeds)} random points"
     return _finished("proved", detail, began, probability)
+
+
+_SPECIAL = 260
+"""How many elements are treated as the small numbers that they may stand for."""
 
 
 def _evaluated(
@@ -231,6 +237,8 @@ def _difference(
         if np.shape(x) != np.shape(y):
             shapes = f"{list(np.shape(x))} in one and {list(np.shape(y))} in the other"
             return "refuted", f"output {name!r} has shape {shapes}"
+        if any(isinstance(v, Field) and v.dtype != np.int64 for v in (x, y)):
+            raise UnsupportedOpError(f"output {name!r} stacks computed values beside constants")
         a, b = _comparable(x), _comparable(y)
         unequal = int(np.count_nonzero(a != b))
         if unequal:

@@ -45,10 +45,10 @@ TRUE = {
     "transposes": (CUBE, "a=Transpose<perm=[1,2,0]>(x) y=Transpose<perm=[1,2,0]>(a)",
                    "y=Transpose<perm=[2,0,1]>(x)"),
     "layer norm": (X, "y=LayerNormalization(x,s,t)",
-                   "m=ReduceMean(x,last) d=Sub(x,m) e=Mul(d,d) v=ReduceMean(e,last) "
-                   "vv=Add(v,eps) r=Sqrt(vv) q=Div(d,r) z=Mul(q,s) y=Add(z,t)"),
+                   "m=ReduceMean(x,last) d=Sub(x,m) e=Mul(d,d) va=ReduceMean(e,last) "
+                   "vv=Add(va,eps) r=Sqrt(vv) q=Div(d,r) z=Mul(q,s) y=Add(z,t)"),
     "rms norm": (X, "y=com.microsoft.SimplifiedLayerNormalization(x,s)",
-                 "e=Mul(x,x) v=ReduceMean(e,last) vv=Add(v,eps) r=Sqrt(vv) q=Reciprocal(r) "
+                 "e=Mul(x,x) va=ReduceMean(e,last) vv=Add(va,eps) r=Sqrt(vv) q=Reciprocal(r) "
                  "z=Mul(x,q) y=Mul(z,s)"),
     "gelu": (X, "y=Gelu(x)", "a=Mul(x,half_root) b=Erf(a) c=Add(b,one) d=Mul(x,c) y=Mul(d,half)"),
     "sigmoid": (X, "y=Sigmoid(x)", "a=Neg(x) b=Exp(a) c=Add(b,one) y=Div(one,c)"),
@@ -61,6 +61,11 @@ TRUE = {
     "pool of padded": ("(float[1,1,5,5] x) => (float[A,B,C,D] y)",
                        "y=AveragePool<kernel_shape=[3,3],pads=[1,1,1,1],count_include_pad=1>(x)",
                        "p=Pad(x,pads) y=AveragePool<kernel_shape=[3,3]>(p)"),
+    "scanned": ("(float[2,6] x) => (float[2,2,6] y)",
+                "h,y=Loop(two,,x) <body=b (int64 i, bool c, float[2,6] h) => "
+                "(bool d, float[2,6] k, float[2,6] l) { d=Identity(c) k=Neg(h) l=Tanh(h) }>",
+                "a=Tanh(x) b=Neg(a) e=Unsqueeze(a,first) f=Unsqueeze(b,first) "
+                "y=Concat<axis=0>(e,f)"),
     "loop": (X, "y=Loop(two,,x) <body=b (int64 i, bool c, float[2,6] h) => (bool d, float[2,6] k) "
              "{ d=Identity(c) k=Add(h,s) }>", "a=Add(x,s) y=Add(a,s)"),
 }  # fmt: skip
@@ -85,7 +90,7 @@ ARRAYS = {
     "half_root": np.array(0.5**0.5, np.float32), "one": np.array(1, np.float32),
     "zero": np.array(0, np.float32), "low": np.array(-1.5, np.float32),
     "high": np.array(-0.5, np.float32), "percent": np.array(1.01, np.float32),
-    "pads": np.array([0, 0, 1, 1, 0, 0, 1, 1]), "two": np.array(2),
+    "pads": np.array([0, 0, 1, 1, 0, 0, 1, 1]), "two": np.array(2), "first": np.array([0]),
     "six": np.array(1 / 6, np.float32),
 }  # fmt: skip
 
@@ -174,11 +179,13 @@ def test_random_graphs_equal_their_clones_in_any_order(
          "depends on a computed floating value"),
         ("a=Cast<to=17>(x) y=Cast<to=1>(a)", "rounding"),
         ("a=Cast<to=7>(x) b=Add(a,a) y=Cast<to=1>(b)", "arithmetic on integers"),
+        ("s2,y=Loop(two,,half) <body=b (int64 i, bool c, float h) => (bool c, float k, float h) "
+         "{ k=ReduceSum<keepdims=0>(x) }>", "beside constants"),
         ("y=Scan<num_scan_inputs=1,body=b (float[6] r) => (float[6] q) { q=Neg(r) }>(x)", "Scan"),
     ],
 )  # fmt: skip
 def test_what_has_no_meaning_is_unsupported(lines: str, reason: str) -> None:
-    arrays = {"half": ARRAYS["half"], "yes": np.array(True)}
+    arrays = {"half": ARRAYS["half"], "two": ARRAYS["two"], "yes": np.array(True)}
     one = body(X, lines, **arrays)
     proof = prove_equal(one, clone(one))
     assert proof.verdict == "unsupported"

@@ -115,7 +115,7 @@ g (float[2,4] x) => (float[2,3] y) <float[4,3] w, float[4,3] v> {
 )
 def test_a_wrong_build_is_refuted(made: object, verdict: str) -> None:
     arrays = [fill(d, s, Kind.PLAIN, 0) for _, d, s in initializer_types(LINEARS)]
-    prover = proofs_of(build(LINEARS, arrays), [wrong("fold", _sum, made)])
+    prover = proofs_of(build(LINEARS, arrays), [wrong(verdict + str(made.__name__), _sum, made)])
     assert [proof.verdict for _, proof in prover.proofs] == [verdict]
 
 

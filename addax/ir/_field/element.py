@@ -21,6 +21,8 @@ class Field(np.ndarray):
     polynomials in the inputs and in what oracles answered, sums counted over a common denominator.
     """
 
+    __array_priority__ = 1.0  # so that stacks and concatenations of elements are elements
+
     kind: Kind
     pure: bool
     degree: float
@@ -95,7 +97,7 @@ class Oracle:
         return np.where(other, (made + x) % PRIME, made)
 
 
-_SMALL = 1024
+_SMALL = 64
 _GOLDEN = 0x9E3779B97F4A7C15
 
 

@@ -29,6 +29,8 @@ class Lifting:
         """`x` with every floating array in it lifted; anything else as it is."""
         if isinstance(x, list):
             return [self(item) for item in x]
+        if isinstance(x, Field) and x.dtype != np.int64:
+            raise UnsupportedOpError("a loop stacks computed values beside constants")
         if type(x) is not np.ndarray or x.dtype != np.float64:
             return x
         if x.flags.writeable:

@@ -104,11 +104,11 @@ def cast(x: Any, *, to: int, saturate: int = 1, round_mode: str = "up", site: Fi
     if target.is_floating_point():
         return element(np.asarray(x), "real")
     wanted: Kind = "truth" if target == ir.DataType.BOOL else "whole"
-    if x.kind in {wanted, "truth"}:
+    if x.kind == "truth":
         return element(np.asarray(x), wanted)
     if wanted == "truth":
         return element((1 - equal(x, np.zeros_like(x), site=site)) % PRIME, "truth")
-    return element(site.oracle(f"Cast to {target}", x), "whole")
+    return element(site.oracle(f"Cast {x.kind} to {target}", x), "whole")
 
 
 _ROUNDED = frozenset(
