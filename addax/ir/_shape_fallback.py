@@ -17,7 +17,7 @@ import onnx_shape_inference  # type: ignore[import-untyped]
 
 from addax.ir._dims import UNKNOWN, Dim, NameMint, is_invented
 from addax.ir._shape_data import ShapeData, dims
-from addax.ir.query import constant_tensor
+from addax.ir.query import attribute, constant_tensor
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +33,8 @@ _GUESSED = {
     *("MatMul", "MatMulInteger", "Max", "Mean", "Min", "Mod", "Mul", "Or", "Pow", "PRelu"),
     *("QLinearMatMul", "Scan", "Slice", "Sub", "Sum", "Where", "Xor"),
 }
+# Attributes of ONNX Runtime's operators that move axes and that the package does not read.
+_OVERLOOKED = ("transBatchA", "transBatchB")
 
 
 @functools.lru_cache(maxsize=1 << 12)
@@ -147,6 +149,8 @@ def by_package(
 ) -> list[Found] | None:
     """What onnx-shape-inference knows of the node's outputs; None where it would guess."""
     if node.op_type in _GUESSED and not node.domain:
+        return None
+    if any(attribute(node, name, 0) for name in _OVERLOOKED):
         return None
     if any(v is not None and isinstance(v.type, ir.SequenceType) for v in node.inputs):
         return None

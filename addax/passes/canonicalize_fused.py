@@ -162,19 +162,22 @@ def _fused_matmul(op: Op, a: ir.Value, b: ir.Value) -> ir.Value:
 @rule("canonicalize-fused/matmul", match=_fused_matmul, exact=Exact.REASSOCIATED)
 def fused_matmul(op: Op, a: ir.Value, b: ir.Value) -> ir.Value:
     """FusedMatMul(A, B) -> alpha op(A) op(B)."""
-    node = op.root
-    batch = [attribute(node, name, 0) for name in ("transBatchA", "transBatchB")]
-    require(batch == [0, 0], "the batch is transposed", a)
-    left = _turned(op, a) if attribute(node, "transA", 0) else a
-    right = _turned(op, b) if attribute(node, "transB", 0) else b
-    alpha = attribute(node, "alpha", 1.0)
-    product = op.MatMul(left, right)
+    alpha = attribute(op.root, "alpha", 1.0)
+    product = op.MatMul(_turned(op, a, "A"), _turned(op, b, "B"))
     return product if alpha == 1 else op.Mul(product, alpha)
 
 
-def _turned(op: Op, x: ir.Value) -> ir.Value:
-    rank = known_rank(x)
-    return x if rank < 2 else op.Transpose(x, perm=[*range(rank - 2), rank - 1, rank - 2])
+def _turned(op: Op, x: ir.Value, name: str) -> ir.Value:
+    """A factor with its last two axes exchanged, or its first axis put before the last."""
+    last, batch = (attribute(op.root, f"{kind}{name}", 0) for kind in ("trans", "transBatch"))
+    if not last and not batch:
+        return x
+    perm = list(range(known_rank(x)))
+    if batch:
+        perm = [*perm[1:-1], 0, perm[-1]]
+    if last and len(perm) > 1:
+        perm = [*perm[:-2], perm[-1], perm[-2]]
+    return x if len(perm) < 2 else op.Transpose(x, perm=perm)
 
 
 def _gemm_fast_gelu(op: Op, x: ir.Value, w: ir.Value) -> ir.Value:

@@ -89,17 +89,20 @@ def _squeezed_part(op: Op, x: ir.Value) -> ir.Value:
 @rule("canonicalize-heads/split-part", match=_squeezed_part, exact=Exact.BITWISE)
 def split_part(op: Op, x: ir.Value) -> ir.Value:
     """squeeze(split(P(reshape(x, [..., 3, H, d])))_i) -> P'(reshape(x[i D : (i + 1) D], ...))."""
-    split = producer(x, "Split")
-    if split is None:
+    moved = producer(x, "Transpose")
+    part = x if moved is None else moved.inputs[0]
+    split = producer(part, "Split")
+    if split is None or part is None:
         decline("not a part of a Split", x)
-    axis = attribute(split, "axis", 0) % known_rank(x)
+    perm = list(range(known_rank(x))) if moved is None else _order(moved)
+    axis = attribute(split, "axis", 0) % len(perm)
     ones = [(shape(v) or ())[axis : axis + 1] == (1,) for v in split.outputs]
     require(all(ones), "a part has more than one element", *split.outputs)
-    require(rank(op.root.outputs[0]) == known_rank(x) - 1, "more axes are dropped", x)
     dropped = constant(op.root.inputs[1]) if len(op.root.inputs) > 1 else None
-    names = None if dropped is None else [a % known_rank(x) for a in dropped.tolist()]
-    require(names == [axis], "another axis is dropped", x)
-    return _select(op, split, axis, split.outputs.index(x))
+    names = None if dropped is None else [perm[a] for a in dropped.tolist()]
+    require(names == [axis], "other axes are dropped", x)
+    made = _select(op, split, axis, split.outputs.index(part))
+    return _transposed(op, made, [k - (k > axis) for k in perm if k != axis])
 
 
 def _select(op: Op, node: ir.Node, axis: int, index: int) -> ir.Value:
@@ -238,6 +241,41 @@ def transposed_product(op: Op, b: ir.Value, moved: ir.Value) -> ir.Value:
     return op.Transpose(op.Add(node.inputs[0], b), perm=perm)
 
 
+def _flattened_input(op: Op, x: ir.Value, w: ir.Value) -> ir.Value:
+    return op.MatMul(op.Reshape(x, ..., _as="flat"), w)
+
+
+@rule("canonicalize-heads/flattened-input", match=_flattened_input, exact=Exact.REASSOCIATED)
+def flattened_input(op: Op, x: ir.Value, w: ir.Value, flat: ir.Value) -> ir.Value:
+    """reshape(x, [B N, K]) W -> reshape(x W, [B N, M])."""
+    weight = const(w, "the weight")
+    require(weight.ndim == 2, "a batch of weights", w)
+    require(known_shape(x)[-1] == weight.shape[0], "the last axis is reshaped", x)
+    return _reshaped(op, op.MatMul(x, w), [*known_shape(flat)[:-1], weight.shape[1]])
+
+
+def _flattened_product(op: Op, x: ir.Value, w: ir.Value, b: ir.Value) -> ir.Value:
+    return op.Add(op.Reshape(op.MatMul(x, w, _as="y"), ..., _as="flat"), b)
+
+
+def _flattened_transpose(op: Op, x: ir.Value, w: ir.Value, b: ir.Value) -> ir.Value:
+    moved = op.Transpose(op.MatMul(x, w), _as="y")
+    return op.Add(op.Reshape(moved, ..., _as="flat"), b)
+
+
+@rule(
+    "canonicalize-heads/flattened-product",
+    match=(_flattened_product, _flattened_transpose),
+    exact=Exact.BITWISE,
+)
+def flattened_product(op: Op, b: ir.Value, y: ir.Value, flat: ir.Value) -> ir.Value:
+    """reshape(y, [B N, M]) + b -> reshape(y + b, [B N, M]) for y = x W or y = P (x W)."""
+    require(const(b, "the bias").ndim <= 1, "the bias is not a vector", b)
+    dims = known_shape(flat)
+    require(known_shape(y)[-1] == dims[-1], "the last axis is reshaped", y)
+    return _reshaped(op, op.Add(y, b), dims)
+
+
 def _split_transposed_product(op: Op, x: ir.Value, w: ir.Value) -> ir.Value:
     return op.Reshape(op.Transpose(op.MatMul(x, w, _as="y"), _as="moved"), ...)
 
@@ -319,6 +357,8 @@ RULES: tuple[Any, ...] = (
     interleaved,
     transposed_input,
     transposed_product,
+    flattened_input,
+    flattened_product,
     split_transposed,
     unflatten,
     transposed_output,
