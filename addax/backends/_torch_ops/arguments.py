@@ -53,8 +53,8 @@ def _argument(entry: Entry, form: Form | None, index: int, node: ir.Node) -> Any
         return entry.tensor if entry.number is None else entry.number
     if form is Form.SCALAR:
         return _scalar(entry)
-    if form in (Form.INTS, Form.FLOATS):
-        return _numbers(entry, value, index)
+    if form in (Form.INTS, Form.FLOATS, Form.SIZES):
+        return _numbers(entry, value, index, form)
     if form is Form.CONSTANT:
         if entry.constant is None:
             name = None if value is None else value.name
@@ -73,7 +73,7 @@ def _scalar(entry: Entry) -> Any:
     return entry.tensor.item()
 
 
-def _numbers(entry: Entry, value: ir.Value | None, index: int) -> tuple[Any, ...]:
+def _numbers(entry: Entry, value: ir.Value | None, index: int, form: Form) -> Any:
     if entry.integers is not None:
         return entry.integers.items
     if entry.constant is not None:
@@ -81,13 +81,15 @@ def _numbers(entry: Entry, value: ir.Value | None, index: int) -> tuple[Any, ...
     shape = None if value is None else value.shape
     if shape is not None and shape.rank() == 0:
         return (entry.tensor.item(),)
-    if shape is None or not isinstance(shape[0], int):
-        name = None if value is None else value.name
-        raise Unsupported(
-            f"how many numbers input {index} ({name!r}) has is unknown; declare its shape"
-        )
-    numbers = entry.tensor.tolist()
-    return tuple(numbers[k] for k in range(shape[0]))
+    if shape is not None and isinstance(shape[0], int):
+        numbers = entry.tensor.tolist()
+        return tuple(numbers[k] for k in range(shape[0]))
+    if form is Form.SIZES:
+        return entry.tensor.tolist()
+    name = None if value is None else value.name
+    raise Unsupported(
+        f"how many numbers input {index} ({name!r}) has is unknown; declare its shape"
+    )
 
 
 def _attributes(node: ir.Node, converter: Converter) -> dict[str, Any]:

@@ -7,18 +7,20 @@ import onnx_ir as ir
 import torch
 
 from addax.backends._torch_ops.site import Site
-from addax.backends._torch_ops.table import Converters, Ints, Scalar, Tensor
+from addax.backends._torch_ops.table import Converters, Scalar, Sizes, Tensor
 
 OPS = Converters()
 
 
 @OPS.op("ConstantOfShape")
-def constant_of_shape(shape: Ints, *, value: ir.TensorProtocol | None = None, site: Site) -> Tensor:
+def constant_of_shape(
+    shape: Sizes, *, value: ir.TensorProtocol | None = None, site: Site
+) -> Tensor:
     """A tensor of one repeated element, 0.0 by default."""
     dtype = ir.DataType.FLOAT if value is None else value.dtype
     element = 0.0 if value is None else value.numpy().reshape(-1)[0].item()
     result: Tensor = site.call(
-        torch.full, tuple(shape), element, dtype=site.torch_dtype(dtype), device=site.device
+        torch.full, shape, element, dtype=site.torch_dtype(dtype), device=site.device
     )
     return result
 

@@ -7,18 +7,20 @@ from typing import Any
 import torch
 
 from addax.backends._torch_ops.site import Site
-from addax.backends._torch_ops.table import Converters, Ints, Tensor
+from addax.backends._torch_ops.table import Converters, Ints, Sizes, Tensor
 
 OPS = Converters()
 
 
 @OPS.op("Reshape", since=5)
-def reshape(x: Tensor, shape: Ints, *, allowzero: int = 0, site: Site) -> Tensor:
+def reshape(x: Tensor, shape: Sizes, *, allowzero: int = 0, site: Site) -> Tensor:
     """`x` in another shape; 0 keeps a dimension (unless `allowzero`), -1 takes what is left."""
+    if not isinstance(shape, tuple):
+        return torch.reshape(x, shape) if allowzero else site.call(_reshaped, x, shape)
     if allowzero:
         return x.reshape(*shape)
     if not all(isinstance(n, int) or site.is_size(n) for n in shape):
-        return site.call(_reshaped, x, tuple(shape))
+        return site.call(_reshaped, x, shape)
     keeps = [isinstance(n, int) and n == 0 for n in shape]
     sizes = site.sizes(0, x) if any(keeps) else ()
     return x.reshape(*(sizes[k] if keep else shape[k] for k, keep in enumerate(keeps)))
@@ -34,7 +36,7 @@ def reshape_by_attribute(
 ) -> Tensor:
     """`x` in a shape that is an attribute."""
     del consumed_inputs
-    return reshape(x, shape, site=site)
+    return reshape(x, tuple(shape), site=site)
 
 
 @OPS.op("Flatten")
@@ -87,11 +89,11 @@ def unsqueeze_by_attribute(x: Tensor, *, axes: Sequence[int], site: Site) -> Ten
 
 
 @OPS.op("Expand")
-def expand(x: Tensor, shape: Ints, *, site: Site) -> Tensor:
+def expand(x: Tensor, shape: Sizes, *, site: Site) -> Tensor:
     """`x` broadcast with a shape: either may have the greater size along an axis."""
     own = site.shape(0)
-    if own is None or len(own) > len(shape):
-        return site.call(torch.broadcast_to, x, site.call(torch.broadcast_shapes, x.shape, shape))
+    if own is None or not isinstance(shape, tuple) or len(own) > len(shape):
+        return x.expand(site.call(torch.broadcast_shapes, x.shape, shape))
     lead = len(shape) - len(own)
     target: list[Any] = list(shape[:lead])
     for mine, wanted in zip(own, shape[lead:], strict=True):
@@ -101,7 +103,7 @@ def expand(x: Tensor, shape: Ints, *, site: Site) -> Tensor:
         elif same or isinstance(mine, int) or (isinstance(wanted, int) and wanted == 1):
             target.append(-1)
         else:
-            return x.expand(site.call(torch.broadcast_shapes, x.shape, tuple(shape)))
+            return x.expand(site.call(torch.broadcast_shapes, x.shape, shape))
     grows = any(not isinstance(n, int) or n not in (1, -1) for n in target)
     return x.expand(*target) if lead or grows else x
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # torch's own custom
 
 from addax.backends._torch_ops.site import Site
-from addax.backends._torch_ops.table import Converters, Ints, Scalar, Tensor
+from addax.backends._torch_ops.table import Converters, Ints, Scalar, Sizes, Tensor
 
 OPS = Converters()
 
@@ -32,9 +32,9 @@ def concat_along_channels(*xs: Tensor, axis: int = 1) -> Tensor:
 
 
 @OPS.op("Tile", since=6)
-def tile(x: Tensor, repeats: Ints) -> Tensor:
+def tile(x: Tensor, repeats: Sizes) -> Tensor:
     """`x` repeated along each axis."""
-    return x.repeat(*repeats)
+    return x.repeat(repeats)
 
 
 @OPS.op("DepthToSpace")

@@ -24,6 +24,7 @@ __all__ = [
     "Ints",
     "Number",
     "Scalar",
+    "Sizes",
     "Tensor",
 ]
 
@@ -35,6 +36,7 @@ class Form(Enum):
     NUMBER = "a Python number where the input is a scalar constant, else a tensor"
     SCALAR = "a Python number, read from the tensor while the graph runs if need be"
     INTS = "Python integers, read from the tensor while the graph runs if need be"
+    SIZES = "a tuple of such integers, or a recorded list where their number is unknown"
     FLOATS = "Python numbers, read from the tensor while the graph runs if need be"
     CONSTANT = "an array that is known while converting"
 
@@ -42,6 +44,7 @@ class Form(Enum):
 Number = Annotated[Any, Form.NUMBER]
 Scalar = Annotated[Any, Form.SCALAR]
 Ints = Annotated[Sequence[Any], Form.INTS]
+Sizes = Annotated[Any, Form.SIZES]
 Floats = Annotated[Sequence[Any], Form.FLOATS]
 Constant = Annotated[np.ndarray, Form.CONSTANT]
 
