@@ -50,7 +50,8 @@ def test_thirds_are_meant_exactly() -> None:
 
 
 def decide(before: str, after: str) -> Proof:
-    bounds = "<float low={-1.5}, float high={-0.5}, float zero={0}, float six={6}, float top={inf}>"
+    bounds = "<float low={-1.5}, float high={-0.5}, float zero={0}, float six={6}, float top={inf}"
+    bounds += ", float[3] many={1, 2, 3}>"
     header = '<ir_version: 10, opset_import: ["": 20]>'
     text = f"{header} g (float[3] x) => (float[3] y, float[3] z) {bounds} {{ {before} {after} }}"
     model = ir.serde.deserialize_model(onnx.parser.parse_model(text))
@@ -72,14 +73,25 @@ def decide(before: str, after: str) -> Proof:
          "proved"),
         ("y=Max(x,low,high)", "z=Max(x,high)", "proved"),
         ("y=Pow(x,six)", "a=Mul(x,x) b=Mul(a,a) z=Mul(b,a)", "proved"),
-        ("y=Exp(x)", "z=Neg(x)", "unsupported"),
-        ("a=Mul(x,x) y=Relu(a)", "z=Neg(x)", "unsupported"),
-        ("y=Div(six,x)", "z=Neg(x)", "unsupported"),
-        ("y=Pow(x,low)", "z=Neg(x)", "unsupported"),
-        ("y=Add(x,top)", "z=Neg(x)", "unsupported"),
     ],
 )  # fmt: skip
 def test_bounds_are_decided_in_every_order(before: str, after: str, verdict: str) -> None:
     proof = decide(before, after)
     assert proof.verdict == verdict, proof.detail
     assert proof.error_probability == (0 if verdict == "proved" else 1)
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        ("y=Exp(x)", "Exp is no piecewise polynomial operator known here"),
+        ("a=Mul(x,x) y=Relu(a)", "of a polynomial f of degree 2 is not decided exactly"),
+        ("y=Div(six,x)", "the division by a variable is no polynomial"),
+        ("y=Pow(x,low)", "the exponent -3/2 makes no polynomial known here"),
+        ("y=Add(x,top)", "the constant inf is no rational number"),
+        ("y=Add(x,many)", "is no function of the one input: expected elementwise operators"),
+    ],
+)
+def test_what_is_not_piecewise_polynomial_is_unsupported(lines: str, reason: str) -> None:
+    proof = decide(lines, "z=Neg(x)")
+    assert (proof.verdict, reason in proof.detail) == ("unsupported", True), proof.detail

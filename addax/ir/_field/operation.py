@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from inspect import CO_VARKEYWORDS
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import onnx_ir as ir
@@ -86,10 +86,7 @@ class Operation:
         if self.kernel is None and op in MOVEMENT and not self.node.domain:
             return self._moved(given, elements)
         if self.kernel is None:
-            raise UnsupportedOpError(
-                f"{label(self.node)} has no meaning over a field; compare the models by "
-                "evaluation instead"
-            )
+            self._refuse()
         oracle = self.site.oracle
         oracle.asked = False
         made = self.kernel.call(*given, **self.values)
@@ -126,6 +123,12 @@ class Operation:
         marked = tuple(map(mark, results))
         return marked if isinstance(made, tuple) else marked[0]
 
+    def _refuse(self) -> NoReturn:
+        raise UnsupportedOpError(
+            f"{label(self.node)} has no meaning over a field; compare the models by "
+            "evaluation instead"
+        )
+
     def _degree(self, elements: list[Field]) -> float:
         degrees = [x.degree for x in elements] or [0.0]
         if self.node.op_type in FRESH:
@@ -136,7 +139,7 @@ class Operation:
         if self._judged is None:
             found = meaning(self.node, self.attributes, self.site, {})
             if isinstance(found, Body):
-                raise UnsupportedOpError(f"{label(self.node)} has no direct meaning on constants")
+                self._refuse()
             self._judged = found
         return self._judged(*inputs)
 
