@@ -103,7 +103,13 @@ def gelu_tanh(op: Op, x: ir.Value, u: ir.Value) -> ir.Value:
     require(op.opset >= 20, "Gelu needs opset 20", x)
     slope = math.sqrt(2 / math.pi)
     _is_polynomial(u, x, {1: slope, 3: 0.044715 * slope})
+    _not_double(x)
     return op.Gelu(x, approximate="tanh")
+
+
+def _not_double(x: ir.Value) -> None:
+    """Decline for doubles, which ONNX Runtime then computes with constants in float32, or not."""
+    require(x.dtype != ir.DataType.DOUBLE, "runtimes have no such function of doubles", x)
 
 
 def _is_polynomial(u: ir.Value, x: ir.Value, wanted: dict[int, float]) -> None:
@@ -195,6 +201,7 @@ def _shifted_relu6(op: Op, x: ir.Value, c: ir.Value) -> ir.Value:
 def hard_sigmoid(op: Op, x: ir.Value, c: ir.Value) -> ir.Value:
     """Clip(x + 3, 0, 6) / 6 -> HardSigmoid(x, 1/6, 1/2)."""
     require(is_near(c, 1 / 6, x), "the factor is not 1/6", c)
+    _not_double(x)
     return op.HardSigmoid(x, alpha=1 / 6, beta=0.5)
 
 
@@ -211,6 +218,7 @@ def clipped_line(op: Op, x: ir.Value, a: ir.Value, b: ir.Value) -> ir.Value:
     require(rank(a) == rank(b) == 0, "a number of rank 1 or more may raise the rank", a, b)
     for number in (slope, offset):
         require(np.float32(number) == number, "the number is wider than an attribute", a, b)
+    _not_double(x)
     return op.HardSigmoid(x, alpha=float(slope), beta=float(offset))
 
 
@@ -244,6 +252,7 @@ def hard_swish_product(op: Op, x: ir.Value, c: ir.Value) -> ir.Value:
     """x Clip(x + 3, 0, 6) / 6 -> HardSwish(x)."""
     require(op.opset >= 14, "HardSwish needs opset 14", x)
     require(is_near(c, 1 / 6, x), "the factor is not 1/6", c)
+    _not_double(x)
     return op.HardSwish(x)
 
 
