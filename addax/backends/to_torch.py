@@ -7,6 +7,7 @@ from addax.backends._torch_ops.module import build
 from addax.backends._torch_ops.translation import Problem, Translation
 from addax.errors import UnsupportedOpError
 from addax.ir.shapes import infer_shapes
+from addax.ir.verify import verify
 
 __all__ = ["to_torch"]
 
@@ -40,9 +41,10 @@ def to_torch(model: ir.Model) -> torch.fx.GraphModule:
     Raises:
         UnsupportedOpError: nodes have no meaning in torch; lists all of them, before weights are
             read.
-        InvalidGraphError: the graph contradicts itself.
+        InvalidGraphError: the graph is not well formed, or contradicts itself.
         ModelFileError: external data is missing or too short.
     """
+    verify(model)
     model = model.clone()
     infer_shapes(model)
     graph = model.graph

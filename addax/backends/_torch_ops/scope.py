@@ -6,7 +6,6 @@ import onnx_ir as ir
 
 from addax.backends._torch_ops.recorder import Recorder
 from addax.backends._torch_ops.values import Entry
-from addax.errors import InvalidGraphError
 from addax.ir.shapes import ShapeInference
 
 
@@ -31,19 +30,10 @@ class Scope:
         self._entries[value] = entry
 
     def entry(self, value: ir.Value) -> Entry:
-        """What a value is.
-
-        Raises:
-            InvalidGraphError: nothing before this point makes the value.
-        """
-        if value in self._entries:
-            return self._entries[value]
-        if self._parent is not None:
+        """What a value is."""
+        if value not in self._entries and self._parent is not None:
             return self._parent.entry(value)
-        raise InvalidGraphError(
-            f"value {value.name!r} is read before any node makes it; sort the graph, or give the "
-            "value a producer, an initializer or a place among the inputs"
-        )
+        return self._entries[value]
 
     def opset(self, domain: str) -> int:
         """The version of an operator set that the graph imports; 1 where it imports none."""

@@ -54,7 +54,6 @@ class Translation:
     def __init__(self, model: ir.Model) -> None:
         self._functions = dict(model.functions)
         self._model = model
-        self._calls: list[ir.OperatorIdentifier] = []
         self._root = Scope(Recorder(), model.opset_imports, ShapeInference(model))
         self.problems: list[Problem] = []
 
@@ -228,6 +227,8 @@ class Translation:
                 continue
             if isinstance(item, Entry):
                 scope.bind(value, item)
+                if item.recorded is not None:
+                    scope.recorder.name(item.recorded, value.name, mark)
                 continue
             if isinstance(item, torch.fx.Proxy):
                 scope.recorder.name(item, value.name, mark)
@@ -239,9 +240,6 @@ class Translation:
         self, function: ir.Function, node: ir.Node, entries: list[Entry | None], scope: Scope
     ) -> None:
         """Record the body of a function in place of its call."""
-        name = node.op_identifier()
-        if name in self._calls:
-            raise Unsupported("the function calls itself")
         body = instantiate(function, node)
         opsets = {**scope.opsets, **body.opset_imports}
         own = ir.Model(
@@ -254,9 +252,7 @@ class Translation:
             given = entries[k] if k < len(entries) else None
             inner.bind(formal, given or Entry(lambda: None, absent=True))
         mark = scope.recorder.mark
-        self._calls.append(name)
         self._record(body, inner)
-        self._calls.pop()
         for value, made in zip(node.outputs, body.outputs, strict=False):
             entry = inner.entry(made)
             if value.type is None or value.shape is None:
