@@ -81,6 +81,8 @@ FALSE = {
     "strictness": (X, "c=Less(x,s) y=Where(c,x,s)", "c=Greater(x,s) y=Where(c,x,s)"),
     "mean or sum": (X, "y=ReduceMean(x,last)", "y=ReduceSum(x,last)"),
     "smallest": (X, "y=ReduceMin(x,last)", "y=ReduceMax(x,last)"),
+    "misspelt": (X, "y=LayerNormalization<epsion=0.5>(x,s)",
+                 "y=LayerNormalization<epsilon=0.5>(x,s)"),
     "zero": (X, "z=Sub(x,x) y=Div(one,z)", "y=Mul(x,zero)"),
     "reciprocal": (X, "y=Mul(x,six)", "y=Div(x,one)"),
 }  # fmt: skip
@@ -196,7 +198,7 @@ UNSUPPORTED = {
     "a=Unsqueeze(x,first) b,y=MaxPool<kernel_shape=[2]>(a)":
         "the places of largest elements are not known here",
     "y=SequenceConstruct(x)": "output 'y' is a sequence",
-    "y=Gelu<approximate=\"none\",shape=3>(x)": "has no meaning over a field; known for this op",
+    "y=com.microsoft.Gelu<shape=3>(x)": "has no meaning over a field; known for this op",
 }  # fmt: skip
 
 

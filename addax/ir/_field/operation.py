@@ -16,6 +16,7 @@ from addax.ir._field.residues import PRIME
 from addax.ir._field.table import FRESH, MOVEMENT, OPAQUE, SUMS, FieldSite
 from addax.ir._judge.meaning import Body, attribute_value, meaning
 from addax.ir._judge.program import label
+from addax.ir._judge.reference import is_attribute
 from addax.ir._judge.table import Kernel
 
 
@@ -68,6 +69,12 @@ class Operation:
         kernel = find(domain, node.op_type, site.opset)
         made = cls(node, attributes, site, lift, kernel)
         if kernel is not None:
+            # Runtimes ignore misspelt attributes, and so does the judge.
+            attributes = {
+                name: attr
+                for name, attr in attributes.items()
+                if name in kernel.attributes or is_attribute(domain, node.op_type, name)
+            }
             _check(node, attributes, kernel)
             made.values = {n: attribute_value(attr, site) for n, attr in attributes.items()}
             if kernel.sited:
