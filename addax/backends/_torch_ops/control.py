@@ -95,8 +95,9 @@ def loop(
 ) -> tuple[Any, ...]:
     """A graph run until its condition or a number of turns ends it."""
     captured = site.captures(body)
+    turn = site.module(body, captured)
     stacks = [_stack(site, value) for value in body.outputs[len(initial) + 1 :]]
-    module = Loop(site.module(body, captured), len(initial), stacks)
+    module = Loop(turn, len(initial), stacks)
     return _unpacked(site, site.run(module, trips, condition, *initial, *site.tensors(captured)))
 
 

@@ -24,7 +24,8 @@ def transform(
     site.require(isinstance(number, int), "the axis is computed; it must be a constant")
     along = int(number) + rank if number < 0 else int(number)
     is_complex = site.sizes(0, x)[-1]
-    site.require(is_complex in (1, 2), "whether the last axis holds complex numbers is unknown")
+    known = isinstance(is_complex, int) and is_complex in (1, 2)
+    site.require(known, "whether the last axis holds complex numbers is unknown")
     signal = torch.complex(x[..., 0], x[..., 1]) if is_complex == 2 else x[..., 0]
     if inverse and onesided:
         real: Tensor = torch.fft.irfft(signal, length, along)

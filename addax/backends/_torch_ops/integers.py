@@ -131,8 +131,10 @@ def _keeping_size(function: Callable[[Any, Any], Any]) -> Callable[[Site, Any, A
 
 
 def _divide(site: Site, a: Any, b: Any) -> Any:
+    if isinstance(b, int) and b == 0:
+        site.decline("it divides by zero")
     if isinstance(a, int) and isinstance(b, int):
-        return quotient(a, b) if b else site.decline("it divides by zero")
+        return quotient(a, b)
     if site.is_size(a) and site.is_size(b):
         return site.as_size(a // b)
     return site.call(quotient, a, b)

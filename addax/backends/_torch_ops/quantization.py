@@ -39,8 +39,6 @@ def quantize(
         return _to_float8(
             scaled if zero is None else scaled + zero.to(scaled.dtype), dtype, saturate
         )
-    if dtype.is_floating_point():
-        site.decline(f"torch has no element type {dtype.name}")
     return _saturated(scaled, zero, dtype)
 
 
@@ -50,9 +48,7 @@ def _spread(site: Site, index: int, scale: Tensor, axis: int, block_size: int) -
         repeated = scale.repeat_interleave(block_size, axis)
         return repeated.narrow(axis, 0, site.sizes(0, site.tensor(0))[site.axis(axis)])
     shape = site.shape(index)
-    if shape is None:
-        site.decline(f"the rank of input {index} is unknown; declare its shape")
-    if len(shape) != 1 or site.rank(0) <= 1:
+    if site.rank(index) != 1 or site.rank(0) <= 1:
         return scale.reshape(()) if shape == (1,) and site.rank(0) == 0 else scale
     after = site.rank(0) - 1 - site.axis(axis) if shape != (1,) else 0
     return scale.reshape(-1, *(1,) * after)

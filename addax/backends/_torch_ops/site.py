@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 
 import numpy as np
 import onnx_ir as ir
@@ -87,9 +87,7 @@ class Site:
 
     def tensor(self, index: int) -> torch.Tensor:
         """An input as a tensor, in whichever form the converter was given it."""
-        value = self.value(index)
-        if value is None:
-            self.decline(f"input {index} is missing")
+        value = cast("ir.Value", self.node.inputs[index])
         tensor: torch.Tensor = self.scope.entry(value).tensor
         return tensor
 

@@ -107,11 +107,6 @@ class Translation:
         path = recorder.paths.add(weight.name)
 
         def make() -> Any:
-            if torch_dtype(tensor.dtype) is None:
-                raise Unsupported(
-                    f"constant {weight.name!r} has elements of type {tensor.dtype.name}, which "
-                    "torch has not"
-                )
             return recorder.weight(path, weight)
 
         scope.bind(value, Entry(make, constant=tensor, trainable=trainable))
@@ -162,10 +157,7 @@ class Translation:
             if known is not None:
                 self._bind(node, known, scope, scope.recorder.mark)
             elif not self._convert(meaning, site, entries):
-                body = standard_body(node, domain, opset)
-                if body is None:
-                    raise Unsupported("torch has no converter for this form of it")
-                self._call(body, node, entries, scope)
+                self._call(self._body(node, domain, opset), node, entries, scope)
 
     def _complete(self, node: ir.Node, scope: Scope) -> None:
         """See to it that types and shapes are known, and the types such that torch has them."""
@@ -187,8 +179,9 @@ class Translation:
         if own is not None:
             return own
         found = find(domain, node.op_type, opset)
-        if found is not None:
-            return found
+        return self._body(node, domain, opset) if found is None else found
+
+    def _body(self, node: ir.Node, domain: str, opset: int) -> ir.Function:
         body = standard_body(node, domain, opset)
         if body is None:
             raise Unsupported("torch has no converter for it, and the model no function")
