@@ -9,6 +9,7 @@ Cost        the same products; the transposes and reshapes that Einsum makes ins
             visible, so that they cancel with others or are folded into weights
 """
 
+import math
 from collections.abc import Sequence
 
 import onnx_ir as ir
@@ -74,14 +75,16 @@ def _arranged(
     moved = _transposed(op, x, [labels.index(k) for group in groups for k in group])
     if all(len(group) == 1 for group in groups):
         return moved
-    dims: list[int | str | None] = []
-    for group in groups:
-        known = [sizes[k] for k in group]
-        total = 1
-        for size in known:
-            total = total * size if isinstance(size, int) else 0
-        dims.append(known[0] if len(known) == 1 else total or None)
+    dims = [_joined([sizes[k] for k in group]) for group in groups]
     return must_spell(dims, shape(moved)).apply(op, moved)
+
+
+def _joined(sizes: Sequence[int | str]) -> int | str | None:
+    """The size of several axes that become one; None where it has neither number nor name."""
+    numbers = [size for size in sizes if isinstance(size, int)]
+    if len(numbers) == len(sizes):
+        return math.prod(numbers)
+    return sizes[0] if len(sizes) == 1 else None
 
 
 def _reshaped(op: Op, x: ir.Value, dims: Sequence[int | str]) -> ir.Value:
