@@ -18,6 +18,7 @@ from addax.ir import (
     Exact,
     Op,
     attribute,
+    const_ints,
     constant,
     decline,
     elements,
@@ -242,6 +243,24 @@ def squeeze_all(op: Op, x: ir.Value) -> ir.Value:
     return op.Squeeze(x, [axis for axis, d in enumerate(dims or ()) if d == 1])
 
 
+def _squeeze_axes(op: Op, x: ir.Value, axes: ir.Value) -> ir.Value:
+    return op.Squeeze(x, axes)
+
+
+def _unsqueeze_axes(op: Op, x: ir.Value, axes: ir.Value) -> ir.Value:
+    return op.Unsqueeze(x, axes)
+
+
+@rule("movement/axes-from-front", match=(_squeeze_axes, _unsqueeze_axes), exact=Exact.BITWISE)
+def axes_from_front(op: Op, x: ir.Value, axes: ir.Value) -> ir.Value:
+    """Squeeze(x, [-1]) -> Squeeze(x, [r - 1]), axes in order; so for Unsqueeze."""
+    given = const_ints(axes, "the list of axes")
+    full = known_rank(x if op.root.op_type == "Squeeze" else op.root.outputs[0])
+    wanted = sorted(axis % full for axis in given)
+    require(list(given) != wanted, "they are named so already", axes)
+    return getattr(op, op.root.op_type)(x, wanted)
+
+
 @rule(
     "movement/reshape-around-transpose",
     match=tuple(_around(outer, inner) for outer in RESHAPES for inner in RESHAPES),
@@ -299,4 +318,5 @@ RULES = (
     reshape_around_transpose,
     flatten,
     squeeze_all,
+    axes_from_front,
 )
