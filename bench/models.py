@@ -9,11 +9,13 @@ torch's own optimized export (`torch.onnx.export(optimize=True)`) in the same ru
 """
 
 import contextlib
+import functools
+import hashlib
 import io
 import logging
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -53,15 +55,29 @@ class Optimized:
             )
         return cls(entry, module, made)
 
+    @functools.cached_property
+    def reference(self) -> zoo.Predict:
+        """The original in torch; what it said once is not computed again."""
+        said: dict[bytes, np.ndarray] = {}
+        predict = zoo.torch_predict(self.module)
+
+        def remembered(*inputs: np.ndarray) -> np.ndarray:
+            digest = hashlib.blake2b(b"".join(array.tobytes() for array in inputs)).digest()
+            if digest not in said:
+                said[digest] = predict(*inputs)
+            return said[digest]
+
+        return remembered
+
     def in_runtime(self, limit: int | None) -> zoo.Agreement:
         """The original in torch against the optimized model in ONNX Runtime, one thread."""
         candidate = runtime_predict(to_ort(self.made.model))
-        return zoo.compare(self.entry, zoo.torch_predict(self.module), candidate, limit)
+        return zoo.compare(self.entry, self.reference, candidate, limit)
 
     def in_torch(self, limit: int | None) -> zoo.Agreement:
         """The original in torch against the optimized model as a module of torch."""
         candidate = zoo.torch_predict(self.made.to_torch())
-        return zoo.compare(self.entry, zoo.torch_predict(self.module), candidate, limit)
+        return zoo.compare(self.entry, self.reference, candidate, limit)
 
 
 @contextlib.contextmanager
@@ -181,11 +197,11 @@ def _change(before: dict[str, float], after: dict[str, float]) -> str:
     return f"{name} {value:.5g} -> {after[name]:.5g}"
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print, and end with a line of JSON."""
     parser = arguments("models", __doc__ or "")
     parser.add_argument("--only", help="one network, by its name in the zoo")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     torch.set_num_threads(1)
     for name, reason in zoo.missing().items():
         print(f"left out: {name}: {reason}")

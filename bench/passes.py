@@ -239,12 +239,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = arguments("passes", __doc__ or "").parse_args(argv)
     quick = given.quick
     figures = {
-        "fixed_point": fixed_point([1000, 4000] if quick else [1000, 5000, 10000, 50000], 3),
+        "fixed_point": fixed_point([1000, 4000] if quick else [1000, 5000, 10000, 50000], 2),
         "nested": nested(200 if quick else 2000),
-        "idle_rules": idle_rules(1000, 1000, 3 if quick else 10),
-        "end_to_end": end_to_end(2 if quick else 32, 2 if quick else 5),
+        "idle_rules": idle_rules(1000, 1000, 3 if quick else 5),
+        "end_to_end": end_to_end(2 if quick else 32, 2 if quick else 3),
         "memory": memory(0.2 if quick else 2.4),
-        "hash_seeds": hash_seeds(2 if quick else 8),
+        "hash_seeds": hash_seeds(2 if quick else 4),
     }
     emit_json("passes", figures, seed=given.seed)
 

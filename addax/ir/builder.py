@@ -114,9 +114,7 @@ class Builder:
         take = self._stored if op_type in folding.MOVEMENT else self.exact
         arrays = [None if v is None else take(v) for v in values]
         dtypes = [None if v is None else v.dtype for v in values]
-        results = folding.compute(
-            op_type, arrays, dtypes, attributes, self._opset, outputs
-        )
+        results = folding.compute(op_type, arrays, dtypes, attributes, self._opset, outputs)
         made = []
         for index, (array, dtype) in enumerate(results):
             value = self._register(array, dtype, _largest_name(values))
@@ -177,7 +175,7 @@ class Builder:
         array = np.asarray(item)
         if isinstance(item, np.ndarray):
             return self.initializer(array)
-        if array.dtype.kind == "f":
+        if array.size and array.dtype.kind == "f":
             return self.initializer(array.astype((like or ir.DataType.FLOAT).numpy()))
         return self.initializer(array.astype(np.int64) if array.size == 0 else array)
 

@@ -121,7 +121,7 @@ class Rule:
 
     name: str
     patterns: tuple[Pattern, ...]
-    build: Build = field(compare=False)
+    build: Build
     exact: Exact = Exact.REASSOCIATED
     where: str = field(default="", compare=False)
 

@@ -97,9 +97,7 @@ def families() -> dict[str, Family]:
     ordered: dict[str, Family] = {}
     waiting = sorted(found, key=lambda family: (family.phase, family.name))
     while waiting:
-        ready = next(
-            (f for f in waiting if not set(f.after) & {w.name for w in waiting}), None
-        )
+        ready = next((f for f in waiting if not set(f.after) & {w.name for w in waiting}), None)
         if ready is None:
             names = ", ".join(family.name for family in waiting)
             raise InvalidGraphError(f"passes that each ask to run after another: {names}")
@@ -114,9 +112,11 @@ def make_options(family: Family, given: dict[str, Any]) -> Any:
     Raises:
         OptionError: If the family has no such option.
     """
-    known = {} if family.options is None else {
-        field.name: field for field in dataclasses.fields(family.options)
-    }
+    known = (
+        {}
+        if family.options is None
+        else {field.name: field for field in dataclasses.fields(family.options)}
+    )
     unknown = set(given) - set(known)
     if unknown:
         raise OptionError(

@@ -201,9 +201,7 @@ class _Stage:
             self.facts,
             self.model,
         )
-        return run is not None and self._watched(
-            step.family.name, lambda: run(self.model, context)
-        )
+        return run is not None and self._watched(step.family.name, lambda: run(self.model, context))
 
     def _watched(self, name: str, act: Any) -> bool:
         """Run one pass between the instruments' hooks."""

@@ -5,7 +5,9 @@ import math
 import subprocess
 import sys
 import threading
+import time
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -71,11 +73,17 @@ def test_contenders_take_turns_in_rotating_order() -> None:
     assert {len(sample) for sample in found.wall.values()} == {4}
 
 
-def test_a_slot_fills_the_least_time() -> None:
-    found = interleave({"nothing": lambda: None}, rounds=2, min_time=0.002)
-    assert found.calls["nothing"] > 1
-    # Calls later run faster, and the last ones of calibration decided: half is a safe floor.
-    assert (found.wall["nothing"] * found.calls["nothing"] > 0.0005).all()
+def test_a_slot_fills_the_least_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+
+    def contender() -> None:
+        now[0] += 0.001
+
+    clock = SimpleNamespace(**dict.fromkeys(dir(time), lambda: now[0]))
+    monkeypatch.setattr("bench.measure._timing.time", clock)
+    found = interleave({"one millisecond": contender}, rounds=2, min_time=0.0025)
+    assert found.calls["one millisecond"] == 3
+    np.testing.assert_allclose([0.001, 0.001], found.wall["one millisecond"])
 
 
 def test_identical_work_is_about_equal() -> None:
