@@ -5,6 +5,7 @@ import onnx.parser
 import onnx_ir as ir
 import pytest
 
+from addax.errors import InvalidGraphError
 from addax.ir.evaluate import evaluate
 from addax.ir.origin import origin, set_origin
 from addax.ir.rewriter import Rewriter, is_read
@@ -236,3 +237,10 @@ def test_an_output_that_takes_the_place_of_unnamed_ones_has_a_name():
 
     rewrite(model, "SkipLayerNormalization", build)
     assert ["z", "s", "y"] == [n.outputs[0].name for n in model.graph]
+
+
+def test_a_node_of_no_graph_cannot_be_erased():
+    model = read(CHAIN)
+    loose = ir.Node("", "Relu", [model.graph.inputs[0]], num_outputs=1, name="loose")
+    with pytest.raises(InvalidGraphError, match="node 'loose' is in no graph"):
+        Rewriter(model).erase(loose)

@@ -10,6 +10,8 @@ from tests.whole.repository import PACKAGE, ROOT, python_files, tree, where
 
 pytestmark = pytest.mark.slow
 
+_RUN = 14
+_SHORTEST = 7
 ERRORS = frozenset(addax.errors.__all__)
 
 
@@ -39,13 +41,15 @@ def _constants(node: ast.expr) -> list[str]:
 
 
 def texts() -> list[str]:
-    """Every string of every test, regular expressions unescaped."""
-    return [
+    """Every string of every test, regular expressions unescaped, and every line of a table."""
+    strings = [
         re.sub(r"\\(.)", r"\1", node.value)
         for path in python_files(ROOT / "tests")
         for node in ast.walk(tree(path))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     ]
+    tables = (path for path in (ROOT / "tests").rglob("*.txt") if "golden" not in path.parts)
+    return strings + [line for path in tables for line in path.read_text("utf-8").splitlines()]
 
 
 def test_every_message_is_matched_by_some_test():
@@ -59,12 +63,12 @@ def test_every_message_is_matched_by_some_test():
 
 
 def quotes(text: str, parts: tuple[str, ...]) -> bool:
-    """Whether a test's string holds a telling part of a message, or is a piece of one."""
-    pieces = [piece.strip() for piece in re.split(r"\.\*|\n", text)]
+    """Whether a test's string and a message share a telling run of characters."""
     return any(
-        (len(part.strip()) >= 10 and part.strip() in text)
-        or any(" " in piece and len(piece) >= 10 and piece in part for piece in pieces)
-        for part in parts
+        part[start : start + _RUN].strip() in text
+        for part in map(str.strip, parts)
+        if len(part) >= _SHORTEST
+        for start in range(max(1, len(part) - _RUN + 1))
     )
 
 
