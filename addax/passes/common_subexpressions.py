@@ -34,7 +34,7 @@ _MISSING = object()
 Key = tuple[Any, ...]
 
 
-@rule("common-subexpressions/merge", match=EveryNode(lambda _: False), exact=Exact.BITWISE)
+@rule("common-subexpressions/merge", match=EveryNode(lambda _: True), exact=Exact.BITWISE)
 def merge(op: Op, values: tuple[ir.Value, ...]) -> tuple[ir.Value, ...]:
     """f(x), f(x) -> one f(x)."""
     return values

@@ -298,7 +298,7 @@ class _Unbinding:
     outputs: tuple[ir.Value, ...] = field(default=())
 
 
-@rule("partition/unbind-to-split", match=EveryNode(lambda _: False), exact=Exact.BITWISE)
+@rule("partition/unbind-to-split", match=EveryNode(lambda _: True), exact=Exact.BITWISE)
 def unbind_to_split(op: Op, split: _Unbinding, position: int) -> ir.Value:
     """x[0:k], x[k:n] -> Split(x);  x[0], x[1], ... -> the squeezed parts of Split(x)."""
     if not split.outputs:
