@@ -28,7 +28,7 @@ def arguments(
     forms = [converter.form(index) for index in range(len(entries))]
     if None in forms:
         raise Unsupported(f"it has {len(entries)} inputs, {len(converter.forms)} were expected")
-    missing = [k for k in range(converter.needed) if k >= len(entries) or entries[k] is None]
+    missing = [k for k in converter.needed if k >= len(entries) or entries[k] is None]
     if missing:
         raise Unsupported(f"input {missing[0]} is missing")
     keep = _index_of_tensor(entries, forms)

@@ -92,23 +92,6 @@ def group_normalization(
     return F.group_norm(x, num_groups, scale, bias, epsilon)
 
 
-@OPS.op("GroupNormalization", since=18)
-def group_normalization_by_group(
-    x: Tensor,
-    scale: Tensor,
-    bias: Tensor,
-    *,
-    epsilon: float = _EPSILON,
-    num_groups: int,
-    site: Site,
-) -> Tensor:
-    """The same with one scale and bias a group, not a channel, as opsets 18 to 20 define it."""
-    channels = site.sizes(0, x)[1] // num_groups
-    scale = scale.repeat_interleave(channels)
-    bias = bias.repeat_interleave(channels)
-    return F.group_norm(x, num_groups, scale, bias, epsilon)
-
-
 @OPS.op("LayerNormalization")  # ONNX Runtime takes it at any opset
 def layer_normalization(
     x: Tensor,

@@ -58,7 +58,7 @@ class Converter:
     call: Callable[..., Any]
     since: int
     forms: tuple[Form, ...]
-    needed: int
+    needed: tuple[int, ...]
     rest: Form | None
     attributes: frozenset[str]
     required: frozenset[str]
@@ -98,7 +98,8 @@ class Converters:
         forms = (Form.TENSOR,) * inputs
         nothing: frozenset[str] = frozenset()
         self._insert(
-            ("", name), Converter(call, since, forms, inputs, None, nothing, nothing, False, {})
+            ("", name),
+            Converter(call, since, forms, tuple(range(inputs)), None, nothing, nothing, False, {}),
         )
 
     def include(self, other: "Converters") -> None:
@@ -120,7 +121,8 @@ class Converters:
 def _inspected(call: Callable[..., Any], since: int) -> Converter:
     hints = get_type_hints(call, include_extras=True)
     forms: list[Form] = []
-    needed, rest = 0, None
+    needed: list[int] = []
+    rest = None
     attributes, required = set(), set()
     defaults: dict[str, float] = {}
     for name, parameter in inspect.signature(call).parameters.items():
@@ -133,13 +135,14 @@ def _inspected(call: Callable[..., Any], since: int) -> Converter:
         elif parameter.kind is parameter.VAR_POSITIONAL:
             rest = _form(hints[name])
         else:
+            if type(None) not in get_args(hints[name]):
+                needed.append(len(forms))
             forms.append(_form(hints[name]))
-            needed += parameter.default is parameter.empty
     return Converter(
         call,
         since,
         tuple(forms),
-        needed,
+        tuple(needed),
         rest,
         frozenset(attributes - {"site"}),
         frozenset(required - {"site"}),
