@@ -25,6 +25,7 @@ from addax.ir import (
     attribute,
     constant,
     decline,
+    known_rank,
     known_shape,
     producer,
     producing,
@@ -66,7 +67,21 @@ def _is_sizes(node: ir.Node) -> bool:
     return value.dtype in _INTEGERS and is_list and len(node.outputs) == 1
 
 
-_SIZES = EveryNode(_is_sizes, _ARITHMETIC)
+def _may_be_known(node: ir.Node) -> bool:
+    if node.op_type == "Shape" and rank(node.inputs[0]) is not None:
+        dims = shape(node.inputs[0]) or ()
+        return all(isinstance(dims[axis], int) for axis in _read_axes(node))
+    return _is_sizes(node)
+
+
+def _may_be_elsewhere(node: ir.Node) -> bool:
+    source = node.inputs[0] if node.op_type == "Shape" else None
+    return (source is None or not source.is_graph_input()) and _is_sizes(node)
+
+
+def _is_list_of_sizes(node: ir.Node) -> bool:
+    dims = node.outputs[0].shape
+    return dims is not None and dims.rank() == 1 and dims[0] != 1 and _is_sizes(node)
 
 
 def _contents(op: Op) -> tuple[int | str | None, ...]:
@@ -77,7 +92,7 @@ def _contents(op: Op) -> tuple[int | str | None, ...]:
     return found
 
 
-@rule("fold-shapes/known", match=_SIZES, exact=Exact.BITWISE)
+@rule("fold-shapes/known", match=EveryNode(_may_be_known, _ARITHMETIC), exact=Exact.BITWISE)
 def known(op: Op) -> ir.Value:
     """Shape(x)[i], Size(x), ... -> the numbers."""
     out = op.root.outputs[0]
@@ -90,7 +105,11 @@ def known(op: Op) -> ir.Value:
 # --- where a size is read -----------------------------------------------------------------------
 
 
-@rule("fold-shapes/read-from-input", match=_SIZES, exact=Exact.BITWISE)
+@rule(
+    "fold-shapes/read-from-input",
+    match=EveryNode(_may_be_elsewhere, _ARITHMETIC),
+    exact=Exact.BITWISE,
+)
 def read_from_input(op: Op) -> ir.Value:
     """Shape(f(x))[i] -> Shape(x, start=j, end=j+1) for an input x whose axis j has that size."""
     root, out = op.root, op.root.outputs[0]
@@ -132,13 +151,13 @@ def _read(op: Op, value: ir.Value, axes: range) -> ir.Value:
 
 def _read_axes(node: ir.Node) -> range:
     """The axes whose sizes a Shape gives."""
-    full = range(len(known_shape(node.inputs[0])))
+    full = range(known_rank(node.inputs[0]))
     return full[attribute(node, "start", 0) : attribute(node, "end")]
 
 
 @rule(
     "fold-shapes/assemble",
-    match=EveryNode(_is_sizes, _ARITHMETIC - {"Concat", "Shape"}),
+    match=EveryNode(_is_list_of_sizes, _ARITHMETIC - {"Concat", "Shape"}),
     exact=Exact.BITWISE,
 )
 def assemble(op: Op) -> ir.Value:
@@ -147,7 +166,6 @@ def assemble(op: Op) -> ir.Value:
     require(op.opset >= _RANGE_OPSET, "Shape has no start before opset 15")
     require(out.dtype == ir.DataType.INT64, "the sizes have been cast", out)
     found = _contents(op)
-    require(len(found) > 1, "a single size")
     require(not all(isinstance(d, int) for d in found), "all sizes are numbers")
     pieces: list[Any] = []
     for is_number, run in groupby(found, lambda d: isinstance(d, int)):
