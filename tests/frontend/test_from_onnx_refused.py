@@ -4,7 +4,7 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper
 
-from addax.errors import InvalidGraphError, UnsupportedOpError
+from addax.errors import InvalidGraphError, ModelFileError, UnsupportedOpError
 from addax.frontend.from_onnx import from_onnx
 from tests.frontend.test_from_onnx import TEXT, changed, proto
 
@@ -192,6 +192,14 @@ def test_an_operator_that_is_a_function_of_the_model_is_known():
     )
 
 
+NO_SPARSE = r"the model holds something that addax has no meaning for: Sparse tensors .*'dice'"
+
+
+def test_bytes_that_are_no_model():
+    with pytest.raises(ModelFileError, match="is not a whole ONNX model: it is "):
+        from_onnx(b"\xff\xff\xff\xff not a protobuf")
+
+
 def test_kinds_of_values_that_the_graph_cannot_hold():
     dense = helper.make_tensor("s", TensorProto.FLOAT, [1], [1.0])
     where = helper.make_tensor("", TensorProto.INT64, [1], [0])
@@ -199,5 +207,5 @@ def test_kinds_of_values_that_the_graph_cannot_hold():
     with pytest.raises(UnsupportedOpError, match="initializer 's' is sparse: store it as a dense"):
         from_onnx(changed(lambda m: m.graph.sparse_initializer.append(sparse)))
     node = helper.make_node("Constant", [], ["k"], name="dice", sparse_value=sparse)
-    with pytest.raises(UnsupportedOpError, match=r"Sparse tensors are not supported .*'dice'"):
+    with pytest.raises(UnsupportedOpError, match=NO_SPARSE):
         from_onnx(changed(lambda m: m.graph.node.append(node)))

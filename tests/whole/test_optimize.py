@@ -16,6 +16,7 @@ from addax.errors import InputError, OptionError, VerificationError
 from addax.ir.rule import Exact, rule
 from addax.ir.text import to_text
 from addax.passes._checking import CheckEach
+from addax.passes._family import Family, Phase
 
 CONV_BN = """<ir_version: 10, opset_import: ["": 18]>
 g (float[B,3,8,8] x) => (float[B,4,6,6] y)
@@ -156,6 +157,15 @@ def test_check_names_the_pass_that_moved_the_numbers():
 def test_options_are_validated_before_any_work(options, text):
     with pytest.raises(OptionError, match=text):
         addax.optimize("this file does not exist.onnx", **options)
+
+
+def test_an_approximate_family_is_allowed_by_name_and_calibrated(monkeypatch):
+    made = Family("rounding", Phase.APPROXIMATE, (), lambda model, context: False, "Rounding.")
+    monkeypatch.setattr("addax.api.families", lambda: {"rounding": made})
+    with pytest.raises(OptionError, match="rounding needs calibration=batches of real inputs"):
+        addax.optimize("missing.onnx", allow=("rounding",))
+    with pytest.raises(OptionError, match="pipeline says exactly what runs, so allow has no use"):
+        addax.optimize("missing.onnx", allow=("rounding",), pipeline="cleanup")
 
 
 def test_calls_that_do_not_fit():
