@@ -5,6 +5,7 @@ import torch
 
 from addax.backends._torch_ops.module import build
 from addax.backends._torch_ops.translation import Problem, Translation
+from addax.backends.to_ort import to_ort
 from addax.errors import UnsupportedOpError
 from addax.ir.shapes import infer_shapes
 from addax.ir.verify import verify
@@ -44,8 +45,8 @@ def to_torch(model: ir.Model) -> torch.fx.GraphModule:
         InvalidGraphError: the graph is not well formed, or contradicts itself.
         ModelFileError: external data is missing or too short.
     """
+    model = to_ort(model)  # a copy, in which every op of the dialect has its body
     verify(model)
-    model = model.clone()
     infer_shapes(model)
     graph = model.graph
     translation = Translation(model)

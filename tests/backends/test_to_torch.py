@@ -12,11 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from addax.backends._torch_ops.paths import Paths
+from addax.backends.to_ort import to_ort
 from addax.backends.to_torch import to_torch
 from addax.errors import InvalidGraphError, ModelFileError
 from addax.ir.evaluate import evaluate
 from addax.ir.origin import set_origin
-from tests.backends.exchange import parsed
+from tests.backends.exchange import as_numpy, assert_same, parsed
+from tests.ir.test_dialect import codebook_model
 
 # The interface.
 
@@ -320,6 +322,21 @@ def test_a_function_that_calls_itself_is_refused():
     )
     with pytest.raises(InvalidGraphError, match="may not call itself"):
         to_torch(model)
+
+
+def test_dialect_ops_are_recorded_by_their_bodies_and_learn_their_scales():
+    rng = np.random.default_rng(0)
+    codes, table = rng.integers(0, 16, (3, 8)), rng.integers(-9, 9, 16).astype(np.int8)
+    scale = rng.standard_normal((3, 2)).astype(np.float32)
+    model = codebook_model(codes, table, scale, bits=4, group=4)
+    x = rng.standard_normal((5, 8)).astype(np.float32)
+    module = to_torch(model)
+    y = module(torch.from_numpy(x))
+    assert_same(evaluate(to_ort(model), {"x": x})["y"], as_numpy(y), 1e-5, 1e-5)
+    assert [name for name, _ in module.named_parameters()] == ["scale"]
+    y.square().sum().backward()
+    assert module.scale.grad.isfinite().all()
+    assert module.scale.grad.any()
 
 
 BRANCHES = """g (float[2] x, bool go) => (float[2] y) <float[2] w = {1, 2}> {

@@ -1,11 +1,12 @@
 """An fx GraphModule out of a recording."""
 
+from collections.abc import Hashable
 from typing import Any
 
 import torch
 
 from addax.backends._torch_ops.recorder import Recorder, Weight
-from addax.backends._torch_ops.weights import to_tensor
+from addax.backends._torch_ops.weights import place, to_tensor
 
 
 def build(recorder: Recorder, outputs: Any) -> torch.fx.GraphModule:
@@ -31,11 +32,11 @@ def build(recorder: Recorder, outputs: Any) -> torch.fx.GraphModule:
 
 
 def _tensors(weights: dict[str, Weight]) -> dict[str, torch.Tensor]:
-    """The tensors by path; constants that share an ONNX tensor share a torch tensor."""
-    made: dict[tuple[int, bool], torch.Tensor] = {}
+    """The tensors by path; constants that share memory, or a place in a file, share a tensor."""
+    made: dict[Hashable, torch.Tensor] = {}
     tensors = {}
     for path, weight in weights.items():
-        key = (id(weight.tensor), weight.trainable)
+        key = (place(weight.tensor), weight.trainable)
         if key not in made:
             tensor = to_tensor(weight.tensor)
             made[key] = torch.nn.Parameter(tensor) if weight.trainable else tensor

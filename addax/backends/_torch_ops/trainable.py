@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 import onnx_ir as ir
 
+from addax.ir.dialect import DOMAIN
+
 _KIND = "pkg.torch.export.graph_signature.InputSpec.kind"
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 _RECURRENT = frozenset({1, 2, 3, 7})
@@ -40,9 +42,9 @@ def is_trainable(value: ir.Value, functions: Functions) -> bool:
     """Whether a floating constant is a weight.
 
     torch's exporter says so in the value's metadata. Elsewhere a weight is what a linear op, a
-    normalization or an embedding takes as one, what is added or concatenated to something, or what
-    scales channels. Statistics, bounds, single numbers, tables of angles, and masks (infinite or
-    huge numbers) are not.
+    normalization, an embedding or an op of the dialect takes as one, what is added or concatenated
+    to something, or what scales channels. Statistics, bounds, single numbers, tables of angles, and
+    masks (infinite or huge numbers) are not.
     """
     if value.dtype not in _FLOATS:
         return False
@@ -64,6 +66,8 @@ def _slot(
     for node, index in value.uses():
         function = functions.get(node.op_identifier())
         inner: ir.Value | None = None
+        if node.domain == DOMAIN:
+            return "weight"
         if function is not None:
             inner = function.inputs[index] if index < len(function.inputs) else None
         elif node.domain not in ("", "ai.onnx"):

@@ -1,6 +1,6 @@
 """torch tensors of ONNX tensors, without a copy where that can surprise nobody else."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -34,6 +34,17 @@ def to_tensor(tensor: ir.TensorProtocol) -> torch.Tensor:
     if tensor.dtype in NARROW:
         array = array.astype(np.int8 if dtype == torch.int8 else np.uint8)
     return _viewed(np.array(array, order="C"), dtype, tuple(array.shape))
+
+
+def place(tensor: ir.TensorProtocol) -> Hashable:
+    """What two tensors have in common that are one: their memory, or their place in a file."""
+    layout = (tensor.dtype, tuple(tensor.shape))
+    if isinstance(tensor, ir.ExternalTensor):
+        return (str(tensor.path), tensor.offset, *layout)
+    raw = getattr(tensor, "raw", None)
+    if isinstance(raw, np.ndarray) and raw.size:
+        return (raw.ctypes.data, raw.strides, *layout)
+    return (id(tensor), *layout)
 
 
 def _can_be_mapped(tensor: ir.ExternalTensor, dtype: torch.dtype) -> bool:
