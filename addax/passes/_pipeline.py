@@ -8,6 +8,7 @@ phases with them, since a later rewrite may make room for an earlier one.
 
 import ast
 import difflib
+import functools
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -21,6 +22,7 @@ from addax.errors import OptionError
 from addax.ir import collector
 from addax.ir.match import RuleSet
 from addax.ir.rewriter import Rewriter
+from addax.ir.rule import Rule
 from addax.ir.shapes import infer_shapes
 from addax.passes._driver import Driver, Limits
 from addax.passes._family import Context, Family, Phase, families, make_options
@@ -105,7 +107,13 @@ def _options(name: str, text: str) -> tuple[tuple[str, Any], ...]:
 
 
 def _rules(steps: Iterable[Step]) -> RuleSet:
-    return RuleSet(rule for step in steps for rule in step.family.rules)
+    return _indexed(tuple(rule for step in steps for rule in step.family.rules))
+
+
+@functools.lru_cache(maxsize=64)
+def _indexed(rules: tuple[Rule, ...]) -> RuleSet:
+    """The rules' index, kept between runs: on a small model, making it takes the most time."""
+    return RuleSet(rules)
 
 
 def run_pipeline(
