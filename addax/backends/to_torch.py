@@ -36,8 +36,12 @@ def to_torch(model: ir.Model) -> torch.fx.GraphModule:
     one, in `meta["origin"]`. `module.meta["onnx"]` holds the names of inputs and outputs and, by
     attribute path, of initializers.
 
-    Sizes that the model leaves open stay open: the result can be exported by `torch.export` with
-    dynamic shapes, and compiled.
+    Sizes that the model fixes are fixed in the module; those that it leaves open stay open: the
+    result can be exported by `torch.export` with dynamic shapes, and compiled. Tensors that the
+    graph makes out of nothing live where the first argument lives.
+
+    Two things are torch's: random ops follow `torch.manual_seed`, not their seed, and rows of a
+    trainable matrix are looked up by `embedding`, which refuses negative indices.
 
     Raises:
         UnsupportedOpError: nodes have no meaning in torch; lists all of them, before weights are
