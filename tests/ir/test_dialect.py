@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from addax.backends.to_ort import to_ort
-from addax.errors import InvalidGraphError
+from addax.errors import InvalidGraphError, UnsupportedOpError
 from addax.ir.dialect import DOMAIN, install, operators
 from addax.ir.evaluate import evaluate
 from addax.ir.verify import verify
@@ -109,6 +109,13 @@ def test_bodies_that_nobody_calls_go():
     made.graph[0].attributes.clear()
     again = to_ort(made)
     assert ({}, False) == (dict(again.functions), DOMAIN in again.opset_imports)
+
+
+def test_an_op_that_the_dialect_does_not_have():
+    node = ir.Node(DOMAIN, "Nonsense", [], num_outputs=1)
+    graph = ir.Graph([], [], nodes=[node], name="g", opset_imports={"": 20, DOMAIN: 1})
+    with pytest.raises(UnsupportedOpError, match=r"expected an op of the dialect .*addax:Nonsense"):
+        to_ort(ir.Model(graph, ir_version=10))
 
 
 def test_a_foreign_function_of_the_same_name_is_refused():
