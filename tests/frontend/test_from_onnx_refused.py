@@ -192,6 +192,16 @@ def test_an_operator_that_is_a_function_of_the_model_is_known():
     )
 
 
+def test_what_the_graph_cannot_hold_for_a_reason_of_its_own(monkeypatch):
+    def fail(model):
+        raise ValueError("two values in one place")
+
+    monkeypatch.setattr(ir.serde, "deserialize_model", fail)
+    text = "the model cannot be understood: two values in one place"
+    with pytest.raises(InvalidGraphError, match=text):
+        from_onnx(proto())
+
+
 NO_SPARSE = r"the model holds something that addax has no meaning for: Sparse tensors .*'dice'"
 
 
