@@ -223,7 +223,7 @@ def transposed_input(op: Op, x: ir.Value, w: ir.Value, moved: ir.Value) -> ir.Va
     """(P x) W -> P (x W) where P keeps the last axis."""
     require(const(w, "the weight").ndim == 2, "a batch of weights", w)
     perm = _order(producing(moved))
-    require(perm[-1] == len(perm) - 1, "the last axis moves", x)
+    require(list(perm[-1:]) == [len(perm) - 1], "the last axis moves", x)
     return op.Transpose(op.MatMul(x, w), perm=perm)
 
 
@@ -237,7 +237,7 @@ def transposed_product(op: Op, b: ir.Value, moved: ir.Value) -> ir.Value:
     require(const(b, "the bias").ndim <= 1, "the bias is not a vector", b)
     node = producing(moved)
     perm = _order(node)
-    require(perm[-1] == len(perm) - 1, "the last axis moves", b)
+    require(list(perm[-1:]) == [len(perm) - 1], "the last axis moves", b)
     return op.Transpose(op.Add(node.inputs[0], b), perm=perm)
 
 
@@ -250,7 +250,7 @@ def flattened_input(op: Op, x: ir.Value, w: ir.Value, flat: ir.Value) -> ir.Valu
     """reshape(x, [B N, K]) W -> reshape(x W, [B N, M])."""
     weight = const(w, "the weight")
     require(weight.ndim == 2, "a batch of weights", w)
-    require(known_shape(x)[-1] == weight.shape[0], "the last axis is reshaped", x)
+    require(known_shape(x)[-1:] == weight.shape[:1], "the last axis is reshaped", x)
     return _reshaped(op, op.MatMul(x, w), [*known_shape(flat)[:-1], weight.shape[1]])
 
 
@@ -272,7 +272,7 @@ def flattened_product(op: Op, b: ir.Value, y: ir.Value, flat: ir.Value) -> ir.Va
     """reshape(y, [B N, M]) + b -> reshape(y + b, [B N, M]) for y = x W or y = P (x W)."""
     require(const(b, "the bias").ndim <= 1, "the bias is not a vector", b)
     dims = known_shape(flat)
-    require(known_shape(y)[-1] == dims[-1], "the last axis is reshaped", y)
+    require(dims and known_shape(y)[-1:] == dims[-1:], "the last axis is reshaped", y)
     return _reshaped(op, op.Add(y, b), dims)
 
 
