@@ -12,7 +12,7 @@ import difflib
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +49,6 @@ class Optimized:
     model: ir.Model
     report: Report
     target: str = "host"
-    _torch: bool = field(default=False, repr=False)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the model in ONNX Runtime.
@@ -155,7 +154,7 @@ def optimize(
         shown.step("verifying the result")
         verify(graph)
     report = Report.of(str(plan), before, Size.of(graph), statistics, time.perf_counter() - began)
-    return Optimized(graph, report, target, _is_torch(model))
+    return Optimized(graph, report, target)
 
 
 def _plan(
@@ -194,10 +193,6 @@ def _choose(option: str, name: Any, known: Sequence[str]) -> None:
     hint = f"; did you mean {near[0]!r}?" if near else ""
     choices = ", ".join(map(repr, known)) or "none"
     raise OptionError(f"{option}={name!r} does not exist{hint} (known: {choices})")
-
-
-def _is_torch(model: Any) -> bool:
-    return type(model).__module__.partition(".")[0] == "torch" or hasattr(model, "state_dict")
 
 
 def _as_array(value: Any) -> Any:
