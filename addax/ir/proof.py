@@ -200,7 +200,7 @@ def _prove(
     try:
         evaluate = prepared()
         for seed in seeds:
-            oracle.seed = seed
+            oracle.restart(seed)
             left, right = _evaluated(evaluate, seed, sizes)
             found = _difference(names, left, right)
             if found is not None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from addax.errors import UnsupportedOpError
 from addax.ir._field.constants import CUBIC, ROOT_OF_2_OVER_PI, ROOT_OF_HALF, lifted, symbol
 from addax.ir._field.element import Oracle, element
+from addax.ir._field.ops.linear import _summed
 from addax.ir._field.residues import PRIME, bilinear, inverse, power, residues
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
@@ -65,12 +66,38 @@ def test_a_quotient_by_zero_is_neither_zero_nor_the_dividend() -> None:
     assert int(inverse(np.array(0))) not in {0, 1}
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(1, 40))
-def test_products_of_matrices_are_exact(seed: int, depth: int) -> None:
+@given(
+    st.integers(0, 2**32 - 1),
+    st.one_of(st.integers(1, 40), st.sampled_from([2047, 2048, 2049, 9000])),
+    st.integers(1, 3),
+    st.booleans(),
+)
+def test_products_of_matrices_are_exact(seed: int, depth: int, rows: int, largest: bool) -> None:
     rng = np.random.default_rng(seed)
-    a, b = rng.integers(0, PRIME, (2, depth)), rng.integers(0, PRIME, (depth, 3))
+    low = PRIME - 2 if largest else 0
+    a, b = rng.integers(low, PRIME, (rows, depth)), rng.integers(low, PRIME, (depth, 2))
     expected = (a.astype(object) @ b.astype(object)) % PRIME
-    assert bilinear(np.matmul, a, b).tolist() == expected.tolist()
+    assert bilinear(np.matmul, a, b, depth).tolist() == expected.tolist()
+
+
+def test_sums_that_float64_cannot_hold_are_refused() -> None:
+    with pytest.raises(UnsupportedOpError, match="sums of 600000 products are too long"):
+        bilinear(np.matmul, np.ones((1, 1)), np.ones((1, 1)), 600_000)
+
+
+@pytest.mark.parametrize(
+    ("equation", "shapes", "terms"),
+    [
+        ("ij,jk->ik", ((2, 3), (3, 4)), 3),
+        ("ij,jk", ((2, 3), (3, 4)), 3),
+        ("...ij,...jk->...ik", ((5, 2, 3), (3, 4)), 3),
+        ("bij,bjk->ik", ((5, 2, 3), (5, 3, 4)), 15),
+        ("ij,kl->", ((2, 3), (4, 5)), 120),
+        ("i...,i...->...", ((7, 2), (7, 2)), 7),
+    ],
+)
+def test_the_terms_of_an_einsum_are_counted(equation: str, shapes: tuple, terms: int) -> None:
+    assert terms == _summed(equation, *(np.zeros(shape) for shape in shapes))
 
 
 def test_rounded_irrationals_have_their_own_algebra() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from addax.errors import InputError
 from addax.ir.evaluate import evaluate
 from addax.ir.model import clone
+from addax.ir.parser import parse_text
 from addax.ir.proof import prove_equal, rounding_ulps
 from tests.strategies.arrays import feeds_for
 from tests.strategies.graphs import models
@@ -280,3 +281,20 @@ def test_rounding_is_measured_in_ulps() -> None:
     assert rounding_ulps(np.array([np.inf], np.float32), np.array([1.0])) == np.inf
     assert rounding_ulps(np.array([np.nan], np.float32), np.array([np.nan])) == 0
     assert rounding_ulps(np.empty(0, np.float32), np.empty(0)) == 0
+
+
+def test_a_result_is_looked_up_only_for_the_same_computation() -> None:
+    # Large enough that results are kept; the two differ in one attribute, or in one weight.
+    text = """<ir_version: 10, opset_import: ["": 20]>
+        g (float[70,70] x) => (float[70,70] y) <float[70,70] w = {FILL}> {
+            a = MatMul(x, w)
+            y = Gelu <approximate = "MODE"> (a)
+        }"""
+
+    def model(mode: str, last: str) -> ir.Model:
+        weights = ", ".join(["1"] * 4899 + [last])
+        return parse_text(text.replace("FILL", weights).replace("MODE", mode))
+
+    assert prove_equal(model("tanh", "1"), model("tanh", "1")).verdict == "proved"
+    assert prove_equal(model("tanh", "1"), model("none", "1")).verdict == "unproved"
+    assert prove_equal(model("tanh", "1"), model("tanh", "1.0000001")).verdict == "unproved"

@@ -19,6 +19,7 @@ class Field(np.ndarray):
     element c with true = 1, false = 0, so that Where is c x + (1 - c) y), or integers. `pure`:
     no oracle was asked on the way here. `degree`: that of the numerator and denominator as
     polynomials in the inputs and in what oracles answered, sums counted over a common denominator.
+    `digest`: that of the elements, once somebody has asked for it.
     """
 
     __array_priority__ = 1.0  # so that stacks and concatenations of elements are elements
@@ -26,11 +27,13 @@ class Field(np.ndarray):
     kind: Kind
     pure: bool
     degree: float
+    digest: bytes | None
 
     def __array_finalize__(self, source: Any) -> None:
         self.kind = getattr(source, "kind", "real")
         self.pure = getattr(source, "pure", True)
         self.degree = getattr(source, "degree", 1.0)
+        self.digest = None
 
     def item(self, *_: Any) -> NoReturn:
         """Refuses: an element stands for every real number.
@@ -63,8 +66,21 @@ class Oracle:
     """
 
     def __init__(self, seed: int = 0) -> None:
+        self.restart(seed)
+
+    def restart(self, seed: int) -> None:
+        """Answer by another seed from here on."""
         self.seed = seed
         self.asked = False
+        self.known: dict[Any, tuple[Any, bool]] = {}
+        self._room = _MEMORY
+
+    def learn(self, key: Any, result: tuple[Any, bool]) -> None:
+        """Keep what a computation made, while there is room."""
+        made = result[0] if isinstance(result[0], tuple) else (result[0],)
+        self._room -= sum(getattr(x, "nbytes", 0) for x in made)
+        if self._room >= 0:
+            self.known[key] = result
 
     def __call__(self, name: str, *arguments: Any) -> Residues:
         """The answers to equal arguments are equal, all others independent."""
@@ -97,6 +113,7 @@ class Oracle:
         return np.where(other, (made + x) % PRIME, made)
 
 
+_MEMORY = 1 << 28  # bytes of results that are kept to be looked up
 _SMALL = 64
 _GOLDEN = 0x9E3779B97F4A7C15
 

@@ -9,6 +9,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from addax.errors import UnsupportedOpError
+
 PRIME = 2**31 - 1
 
 Residues: TypeAlias = npt.NDArray[np.int64]
@@ -63,11 +65,48 @@ _POLE = 1_234_567_891
 """1 / 0: any value but 0 and 1 serves, so that x / 0 is neither 0 nor x."""
 
 
-def bilinear(call: Callable[[Any, Any], Any], a: Residues, b: Residues) -> Residues:
+def bilinear(call: Callable[[Any, Any], Any], a: Residues, b: Residues, terms: int) -> Residues:
     """A bilinear map of float64 arrays, such as a matrix product, on residues.
 
-    Operands are cut into limbs, a = 2**16 a1 + a0; the three products of Karatsuba stay below
-    2**34 a term, so float64 adds up to 2**19 terms exactly.
+    The smaller operand is cut into limbs, a = 2**22 a2 + 2**11 a1 + a0, so that each summand of
+    a_i b is below 2**42, and float64 adds up 2**11 of them exactly.
+
+    Args:
+        call: The map.
+        a: The left operand.
+        b: The right operand.
+        terms: How many products an element of the result adds up at most.
+
+    Raises:
+        UnsupportedOpError: The sums are too long to be exact.
+    """
+    if terms > _MOST_BY_HALVES:
+        raise UnsupportedOpError(f"sums of {terms} products are too long for exact float64")
+    if terms > _MOST_TERMS:
+        return _by_halves(call, a, b)
+    left = a.size <= b.size
+    cut, whole = (a, b) if left else (b, a)
+    whole = whole.astype(np.float64)
+    y: Residues | None = None
+    for shift in (22, 11, 0):
+        limb = (cut >> shift & 0x7FF).astype(np.float64)
+        part = _whole(call(limb, whole) if left else call(whole, limb))
+        if y is not None:
+            y <<= 11
+            part += y
+        part %= PRIME
+        y = part
+    return np.asarray(y)
+
+
+_MOST_TERMS = 1 << 11
+_MOST_BY_HALVES = 1 << 19
+
+
+def _by_halves(call: Callable[[Any, Any], Any], a: Residues, b: Residues) -> Residues:
+    """The same with both operands cut, a = 2**16 a1 + a0, for sums of up to 2**19 terms.
+
+    The three products of Karatsuba stay below 2**34 a term.
     """
     a1, a0 = (a >> 16).astype(np.float64), (a & 0xFFFF).astype(np.float64)
     b1, b0 = (b >> 16).astype(np.float64), (b & 0xFFFF).astype(np.float64)

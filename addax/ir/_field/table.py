@@ -30,6 +30,9 @@ MOVEMENT: dict[str, tuple[int, ...] | None] = {
 """Ops whose kernels in the judge move elements or add them up, and so mean the same on residues:
 where their data is among the inputs (None: everywhere); indices must be known."""
 
+ADDS = frozenset({"CumSum", "ReduceSum", "ScatterElements", "ScatterND"})
+"""Those of them that add elements up."""
+
 OPAQUE = frozenset(
     {
         "Optional", "OptionalGetElement", "OptionalHasElement", "SequenceAt", "SequenceConstruct",
@@ -50,3 +53,11 @@ FRESH = frozenset(
     {"Abs", "Cos", "Erf", "Exp", "LogSoftmax", "Sin", "Softmax", "Sqrt", "Tanh"}
 )  # fmt: skip
 """Ops whose result is what an oracle answered: of degree one whatever the operand's."""
+
+COSTLY = frozenset(
+    {
+        "Conv", "ConvTranspose", "Einsum", "Erf", "Exp", "Gelu", "Gemm", "LayerNormalization",
+        "LogSoftmax", "MatMul", "Sigmoid", "Softmax", "Tanh",
+    }
+)  # fmt: skip
+"""Ops worth looking up what came out when their operands were the same."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import product as cartesian
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,8 @@ TABLES = (KERNELS,)
 @KERNELS.op("MatMul")
 def matmul(a: Any, b: Any) -> Any:
     """A B over the last two dimensions."""
-    return bilinear(product, np.asarray(a), np.asarray(b))
+    a, b = np.asarray(a), np.asarray(b)
+    return bilinear(product, a, b, a.shape[-1])
 
 
 @KERNELS.op("Gemm")
@@ -51,7 +53,22 @@ def einsum(*inputs: Any, equation: str) -> Any:
     if len(inputs) > 2:
         raise UnsupportedOpError(f"Einsum of {len(inputs)} operands is not known here")
     a, b = map(np.asarray, inputs)
-    return bilinear(lambda a, b: np.einsum(equation, a, b, optimize=True), a, b)
+    return bilinear(
+        lambda a, b: np.einsum(equation, a, b, optimize=True), a, b, _summed(equation, a, b)
+    )
+
+
+def _summed(equation: str, *operands: Residues) -> int:
+    """How many products an element of the result adds up."""
+    inputs, arrow, output = equation.partition("->")
+    sizes: dict[str, int] = {}
+    for term, x in zip(inputs.split(","), operands, strict=True):
+        head, _, tail = term.partition("...")
+        sizes |= dict(zip(head, x.shape, strict=False))
+        sizes |= dict(zip(reversed(tail), reversed(x.shape), strict=False))
+    if not arrow:
+        output = "".join(label for label in sizes if inputs.count(label) == 1)
+    return prod(size for label, size in sizes.items() if label not in output)
 
 
 @KERNELS.op("Conv")
@@ -67,7 +84,9 @@ def conv_transpose(x: Any, w: Any, b: Any = None, **attributes: Any) -> Any:
 
 
 def _biased(call: Any, x: Any, w: Any, b: Any, attributes: dict[str, Any]) -> Residues:
-    y = bilinear(lambda x, w: call(x, w, **attributes), np.asarray(x), np.asarray(w))
+    x, w = np.asarray(x), np.asarray(w)
+    terms = max(w.size // max(w.shape[0], 1), w.size // max(w.shape[1], 1))
+    y = bilinear(lambda x, w: call(x, w, **attributes), x, w, terms)
     return y if b is None else (y + np.asarray(b).reshape(-1, *(1,) * (x.ndim - 2))) % PRIME
 
 
