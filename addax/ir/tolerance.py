@@ -26,7 +26,7 @@ from addax.ir.model import scopes
 from addax.ir.query import constant_tensor
 from addax.ir.rule import Exact
 
-__all__ = ["Disagreement", "bounds", "disagreement", "tolerance"]
+__all__ = ["Disagreement", "Margins", "bounds", "disagreement", "margins", "tolerance"]
 
 
 @dataclass(frozen=True)
@@ -92,14 +92,63 @@ def disagreement(
         EvaluationError: A node of either model fails on what it is given.
         UnsupportedOpError: An operator has no meaning here, or no error analysis.
     """
+    return margins(before, after, feeds, exact).disagreement
+
+
+@dataclass(frozen=True)
+class Margins:
+    """How much of what rounding may cost two models' difference takes.
+
+    `worst` is the largest share over all elements. `lone_nan` is a NaN of one model only that a
+    bound without end excuses, as where something is divided by nearly zero. `is_informative` says
+    whether any output had a finite element with a finite bound.
+    """
+
+    disagreement: Disagreement | None
+    worst: float
+    lone_nan: Disagreement | None
+    is_informative: bool
+
+
+def margins(before: ir.Model, after: ir.Model, feeds: Mapping[str, Any], exact: Exact) -> Margins:
+    """Compare as `disagreement` does, and say how near the models came to their bound."""
     if exact is Exact.BITWISE:
         expected, actual = evaluate(before, feeds), evaluate(after, feeds)
         allowed = {name: np.zeros(np.shape(array)) for name, array in expected.items()}
-        return _worst(expected, actual, allowed)
-    old, new = bounds(before, feeds), bounds(after, feeds, given=before)
-    shapes_differ = [name for name, (y, _) in old.items() if y.shape != new[name][0].shape]
-    allowed = {n: np.zeros(()) if n in shapes_differ else old[n][1] + new[n][1] for n in old}
-    return _worst({n: y for n, (y, _) in old.items()}, {n: y for n, (y, _) in new.items()}, allowed)
+    else:
+        old, new = bounds(before, feeds), bounds(after, feeds, given=before)
+        expected = {name: value for name, (value, _) in old.items()}
+        actual = {name: value for name, (value, _) in new.items()}
+        allowed = {
+            name: error + new[name][1] if error.shape == new[name][1].shape else np.zeros(())
+            for name, (_, error) in old.items()
+        }
+    found = _worst(expected, actual, allowed)
+    if found is not None:
+        return Margins(found, np.inf, None, is_informative=True)
+    worst, lone, informative = 0.0, None, False
+    for name, value in expected.items():
+        if isinstance(value, list):
+            continue
+        x, y, bound = np.asarray(value), np.asarray(actual[name]), allowed[name]
+        if x.dtype.kind not in "fiu":
+            informative |= x.size > 0
+            continue
+        x, y = x.astype(np.float64), y.astype(np.float64)
+        lone = lone or _lone_nan(name, x, y, bound)
+        with np.errstate(all="ignore"):
+            share = np.abs(x - y) / bound
+        worst = max(worst, float(np.max(np.where(np.isfinite(share), share, 0.0), initial=0.0)))
+        informative |= bool(np.any(np.isfinite(x) & np.isfinite(bound)))
+    return Margins(None, worst, lone, informative)
+
+
+def _lone_nan(name: str, before: Array, after: Array, allowed: Array) -> Disagreement | None:
+    places = np.argwhere(np.isnan(before) != np.isnan(after))
+    if not len(places):
+        return None
+    at = tuple(int(i) for i in places[0])
+    return Disagreement(name, at, before[at], after[at], float(allowed[at]))
 
 
 def _worst(

@@ -1,0 +1,1 @@
+"""What `addax.ir.equivalence` is made of: interfaces, randomness, drawn inputs."""
