@@ -26,7 +26,7 @@ from addax.ir.model import scopes
 from addax.ir.query import constant_tensor
 from addax.ir.rule import Exact
 
-__all__ = ["Disagreement", "Margins", "bounds", "disagreement", "margins", "tolerance"]
+__all__ = ["Disagreement", "Margins", "bounds", "disagreement", "judged", "outputs", "tolerance"]
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def disagreement(
         EvaluationError: A node of either model fails on what it is given.
         UnsupportedOpError: An operator has no meaning here, or no error analysis.
     """
-    return margins(before, after, feeds, exact).disagreement
+    return judged(*outputs(before, after, feeds, exact)).disagreement
 
 
 @dataclass(frozen=True)
@@ -110,19 +110,26 @@ class Margins:
     is_informative: bool
 
 
-def margins(before: ir.Model, after: ir.Model, feeds: Mapping[str, Any], exact: Exact) -> Margins:
-    """Compare as `disagreement` does, and say how near the models came to their bound."""
+Outputs = Mapping[str, Any]
+
+
+def outputs(
+    before: ir.Model, after: ir.Model, feeds: Mapping[str, Any], exact: Exact
+) -> tuple[Outputs, Outputs, dict[str, Array]]:
+    """The outputs of both models by name, and how far apart each element may be."""
     if exact is Exact.BITWISE:
         expected, actual = evaluate(before, feeds), evaluate(after, feeds)
-        allowed = {name: np.zeros(np.shape(array)) for name, array in expected.items()}
-    else:
-        old, new = bounds(before, feeds), bounds(after, feeds, given=before)
-        expected = {name: value for name, (value, _) in old.items()}
-        actual = {name: value for name, (value, _) in new.items()}
-        allowed = {
-            name: error + new[name][1] if error.shape == new[name][1].shape else np.zeros(())
-            for name, (_, error) in old.items()
-        }
+        return expected, actual, {n: np.zeros(np.shape(array)) for n, array in expected.items()}
+    old, new = bounds(before, feeds), bounds(after, feeds, given=before)
+    allowed = {
+        name: error + new[name][1] if error.shape == new[name][1].shape else np.zeros(())
+        for name, (_, error) in old.items()
+    }
+    return {n: y for n, (y, _) in old.items()}, {n: y for n, (y, _) in new.items()}, allowed
+
+
+def judged(expected: Outputs, actual: Outputs, allowed: Mapping[str, Array]) -> Margins:
+    """What outputs that may be `allowed` apart show."""
     found = _worst(expected, actual, allowed)
     if found is not None:
         return Margins(found, np.inf, None, is_informative=True)
