@@ -27,6 +27,11 @@ class Derivation:
     attributes: dict[str, Any]
     index: int = 0
 
+    @property
+    def onnx_attributes(self) -> dict[str, ir.Attr]:
+        """The attributes as those of a node."""
+        return {attr.name: attr for attr in _as_attributes(self.attributes)}
+
 
 @dataclass(slots=True)
 class Replacement:

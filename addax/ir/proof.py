@@ -28,6 +28,7 @@ from addax.ir._field.draws import Draws
 from addax.ir._field.element import Field, Oracle
 from addax.ir._field.region import nodes_replaced
 from addax.ir._field.residues import PRIME
+from addax.ir._field.signature import Signature
 from addax.ir.builder import Derivation, Replacement
 
 __all__ = ["Proof", "prove_equal", "prove_piecewise", "prove_rewrite", "rounding_ulps"]
@@ -99,6 +100,7 @@ def prove_rewrite(
     matched: Iterable[ir.Node] = (),
     seeds: Sequence[int] = (1, 2),
     sizes: Mapping[str, int] | None = None,
+    known: dict[Any, Proof] | None = None,
 ) -> Proof:
     """Prove that a prepared rewrite computes what the nodes that it replaces do.
 
@@ -111,6 +113,9 @@ def prove_rewrite(
         matched: The nodes that the rule's pattern covers; the replaced node is always one.
         seeds: One evaluation for each.
         sizes: What named dimensions are in the proof.
+        known: What was proved before on this model, by what a proof depends on: operators,
+            attributes, types, sizes, small constants, and large ones only if it does not hold
+            whatever they are. Looked up and added to.
 
     Raises:
         InputError: There is no seed.
@@ -121,15 +126,59 @@ def prove_rewrite(
     best: Proof | None = None
     for depth in _DEPTHS:
         nodes = nodes_replaced(replacement, matched, depth=depth)
-        proof = _prove_slice(replacement, model, nodes, seeds, sizes or {}, began)
-        if "elements" in proof.detail and depth in {0, _DEPTHS[-1]}:
-            decided = _piecewise_slice(replacement, nodes, began)
-            proof = proof if decided is None else decided
+        attempt = _Attempt(replacement, model, nodes, seeds, sizes or {}, known)
+        proof = attempt.prove(piecewise=depth in {0, _DEPTHS[-1]}, began=began)
         if proof.verdict in {"proved", "refuted"}:
             return proof
         if best is None or best.verdict == "unsupported":
             best = proof
     return _finished("unsupported", "nothing was tried", began) if best is None else best
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """One choice of nodes for the old side of a rewrite."""
+
+    replacement: Replacement
+    model: ir.Model
+    nodes: Sequence[ir.Node]
+    seeds: Sequence[int]
+    sizes: Mapping[str, int]
+    known: dict[Any, Proof] | None
+
+    def prove(self, *, piecewise: bool, began: float) -> Proof:
+        """For all weights if that can be, else for those that there are."""
+        if self.known is not None:
+            proof = self._looked_up(piecewise=False, began=began, any_weights=True)
+            if proof.verdict == "proved":
+                return proof
+        return self._looked_up(piecewise=piecewise, began=began, any_weights=False)
+
+    def _looked_up(self, *, piecewise: bool, began: float, any_weights: bool) -> Proof:
+        if self.known is None:
+            return self._fresh(piecewise, began, any_weights)
+        key = Signature(self.model, any_weights=any_weights).of(
+            self.replacement, self.nodes, self._ends()
+        )
+        if key is not None and (piecewise, key) in self.known:
+            return self.known[piecewise, key]
+        proof = self._fresh(piecewise, began, any_weights)
+        if key is not None and proof.verdict != "refuted":
+            self.known[piecewise, key] = proof
+        return proof
+
+    def _ends(self) -> list[ir.Value]:
+        pairs = zip(self.replacement.root.outputs, self.replacement.outputs, strict=False)
+        return [value for pair in pairs for value in pair if value is not None]
+
+    def _fresh(self, piecewise: bool, began: float, any_weights: bool) -> Proof:
+        proof = _prove_slice(
+            self.replacement, self.model, self.nodes, self.seeds, self.sizes, began, any_weights
+        )
+        if piecewise and "elements" in proof.detail:
+            decided = _piecewise_slice(self.replacement, self.nodes, began)
+            proof = proof if decided is None else decided
+        return proof
 
 
 _DEPTHS = (0, 1, 2, 4, 16)
@@ -158,6 +207,7 @@ def _prove_slice(
     seeds: Sequence[int],
     sizes: Mapping[str, int],
     began: float,
+    any_weights: bool,
 ) -> Proof:
     # Outputs that nobody reads may have no successor, and absent ones have no name.
     pairs = zip(replacement.root.outputs, replacement.outputs, strict=False)
@@ -167,7 +217,7 @@ def _prove_slice(
     leaves: list[ir.Value] = []
 
     def prepared() -> Callable[[Draws], tuple[list[Any], list[Any]]]:
-        scope = SliceScope(FieldCompiler(model, oracle))
+        scope = SliceScope(FieldCompiler(model, oracle), any_weights=any_weights)
         program = scope.program_of(
             [*nodes, *inlined, *replacement.nodes], replacement.folded, [*old, *new]
         )

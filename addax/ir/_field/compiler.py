@@ -9,6 +9,7 @@ import onnx_ir as ir
 from addax.errors import UnsupportedOpError
 from addax.ir._field.element import Oracle
 from addax.ir._field.operation import Lifting, Operation
+from addax.ir._field.signature import is_weight
 from addax.ir._field.table import MOVEMENT, OPAQUE, FieldSite
 from addax.ir._judge import control
 from addax.ir._judge.arrays import decode
@@ -92,12 +93,14 @@ def _body(node: ir.Node, opset: int) -> ir.Function | None:
 class SliceScope(FieldScope):
     """Nodes picked out of a graph: what they read and nothing here makes becomes an input.
 
-    `leaves` are those inputs, in the order in which they were met.
+    `leaves` are those inputs, in the order in which they were met. With `any_weights` large
+    constants are inputs too, so that what is proved holds for all of them.
     """
 
-    def __init__(self, compiler: FieldCompiler) -> None:
+    def __init__(self, compiler: FieldCompiler, *, any_weights: bool = False) -> None:
         super().__init__(compiler, {}, compiler.opsets, None)
         self.leaves: list[ir.Value] = []
+        self._any_weights = any_weights
 
     def program_of(
         self,
@@ -133,7 +136,7 @@ class SliceScope(FieldScope):
         if value in self._slots:
             return super().slot(value, user)
         tensor = constant_tensor(value)
-        if tensor is not None:
+        if tensor is not None and not (self._any_weights and is_weight(tensor)):
             slot = self._fresh(value, decode(tensor, self.compiler.precision))
             self._constants.add(slot)
             return slot
@@ -143,10 +146,7 @@ class SliceScope(FieldScope):
         return slot
 
     def _derive(self, value: ir.Value, derivation: Derivation) -> None:
-        attributes = [
-            item if isinstance(item, ir.Attr) else ir.convenience.convert_attribute(name, item)
-            for name, item in derivation.attributes.items()
-        ]
+        attributes = tuple(derivation.onnx_attributes.values())
         # A node without inputs: one with them would count as a reader of the graph's values.
         node = ir.Node("", derivation.op_type, (), attributes, num_outputs=derivation.index + 1)
         inputs = tuple(self.slot(v, node) for v in derivation.inputs)

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from addax.errors import UnsupportedOpError
 from addax.ir._field.element import Oracle, element
 from addax.ir._field.residues import Residues
+from addax.ir.query import constant_tensor
 
 _SIZES = (2, 3, 5, 4, 6, 7)
 
@@ -30,12 +31,15 @@ class Draws:
         self._alike = alike
 
     def tensor(self, value: ir.Value) -> Any:
-        """An array for `value`.
+        """An array for `value`; a constant, which is a weight, is drawn like an input.
 
         Raises:
             UnsupportedOpError: its type or rank is not known, or it holds neither numbers nor
                 conditions.
         """
+        tensor = constant_tensor(value)
+        if tensor is not None:
+            return element(self._random(tuple(tensor.shape.numpy())), degree=1.0)
         dtype = value.dtype
         if dtype is None or value.shape is None or not isinstance(value.type, ir.TensorType):
             raise UnsupportedOpError(
