@@ -19,11 +19,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
+from addax import __version__
 from addax.errors import InputError, OptionError
 from addax.frontend import to_ir
-from addax.ir.model import save
+from addax.ir.certificate import Certificate
+from addax.ir.model import clone, save
 from addax.ir.shapes import infer_shapes
-from addax.ir.verify import verify
+from addax.ir.verify import verify as require_well_formed
+from addax.passes._certifying import Certify
 from addax.passes._checking import CheckEach
 from addax.passes._family import families
 from addax.passes._instrument import Instrument
@@ -43,12 +46,15 @@ TARGETS = ("host", "portable")
 class Optimized:
     """An optimized model: `report`, `save`, `to_torch`, and the call itself.
 
-    `model` is the graph; treat it as read-only.
+    `model` is the graph; treat it as read-only. After `optimize(verify=True)`, `certificate` says
+    step by step what was done, and `original` is the graph that it was done to.
     """
 
     model: ir.Model
     report: Report
     target: str = "host"
+    certificate: Certificate | None = None
+    original: ir.Model | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the model in ONNX Runtime.
@@ -112,6 +118,7 @@ def optimize(
     allow: Sequence[str] = (),
     calibration: Iterable[Any] | None = None,
     check: Mapping[str, np.ndarray] | None = None,
+    verify: bool = False,
     dynamic_shapes: Any = None,
     pipeline: str | None = None,
     fuel: int | None = None,
@@ -128,6 +135,8 @@ def optimize(
         calibration: Batches of real inputs, for approximate families.
         check: Feeds by input name; the model is evaluated on them after each pass, and a pass
             that moves the outputs further than its rules promise raises `VerificationError`.
+        verify: Prove each rewrite before it is made, over the reals, or measure it within rounding
+            where no proof is known; the result has a `certificate`, which anybody can replay.
         dynamic_shapes: As `torch.export.export` takes them.
         pipeline: Text that says exactly what runs, such as "cleanup,fold-affine"; by default
             every exact family and the allowed ones.
@@ -139,6 +148,7 @@ def optimize(
         ModelFileError, InvalidGraphError, UnsupportedOpError: If `model` cannot be read.
         ExportError, InputError: If a module cannot be exported on `example_inputs`.
         ConvergenceError: If rewriting does not end.
+        VerificationError: If `check` or `verify` finds a pass that changes what it must not.
     """
     plan = _plan(target, allow, calibration, pipeline, fuel)
     began = time.perf_counter()
@@ -150,11 +160,19 @@ def optimize(
         instruments: list[Instrument] = [shown]
         if check is not None:
             instruments.append(CheckEach(graph, check))
+        recorder, original = None, None
+        if verify:
+            original = clone(graph)
+            recorder = Certify(graph)
+            instruments.append(recorder)
         statistics = run_pipeline(graph, plan, fuel=fuel, instruments=instruments)
         shown.step("verifying the result")
-        verify(graph)
-    report = Report.of(str(plan), before, Size.of(graph), statistics, time.perf_counter() - began)
-    return Optimized(graph, report, target)
+        require_well_formed(graph)
+    certificate = None if recorder is None else recorder.certificate(__version__)
+    notes = () if recorder is None else (recorder.summary,)
+    after, seconds = Size.of(graph), time.perf_counter() - began
+    report = Report.of(str(plan), before, after, statistics, seconds, notes)
+    return Optimized(graph, report, target, certificate, original)
 
 
 def _plan(

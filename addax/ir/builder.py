@@ -20,12 +20,13 @@ from addax.ir.shapes import ShapeInference
 
 @dataclass(frozen=True, slots=True)
 class Derivation:
-    """How a folded constant was computed: output `index` of an operator applied to constants."""
+    """How a folded constant was computed: output `index` of `count` of an operator on constants."""
 
     op_type: str
     inputs: tuple[ir.Value | None, ...]
     attributes: dict[str, Any]
     index: int = 0
+    count: int = 1
 
     @property
     def onnx_attributes(self) -> dict[str, ir.Attr]:
@@ -123,7 +124,9 @@ class Builder:
         made = []
         for index, (array, dtype) in enumerate(results):
             value = self._register(array, dtype, _largest_name(values))
-            self._replacement.folded[value] = Derivation(op_type, values, attributes, index)
+            self._replacement.folded[value] = Derivation(
+                op_type, values, attributes, index, outputs
+            )
             made.append(value)
         return tuple(made)
 

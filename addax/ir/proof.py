@@ -101,6 +101,7 @@ def prove_rewrite(
     seeds: Sequence[int] = (1, 2),
     sizes: Mapping[str, int] | None = None,
     known: dict[Any, Proof] | None = None,
+    history: Mapping[ir.Value, Derivation] | None = None,
 ) -> Proof:
     """Prove that a prepared rewrite computes what the nodes that it replaces do.
 
@@ -116,6 +117,7 @@ def prove_rewrite(
         known: What was proved before on this model, by what a proof depends on: operators,
             attributes, types, sizes, small constants, and large ones only if it does not hold
             whatever they are. Looked up and added to.
+        history: How earlier rewrites computed constants that are in the model now.
 
     Raises:
         InputError: There is no seed.
@@ -124,15 +126,23 @@ def prove_rewrite(
     if not seeds:
         raise InputError("a proof needs at least one seed, got none")
     best: Proof | None = None
-    for depth in _DEPTHS:
-        nodes = nodes_replaced(replacement, matched, depth=depth)
-        attempt = _Attempt(replacement, model, nodes, seeds, sizes or {}, known)
-        proof = attempt.prove(piecewise=depth in {0, _DEPTHS[-1]}, began=began)
-        if proof.verdict in {"proved", "refuted"}:
-            return proof
-        if best is None or best.verdict == "unsupported":
-            best = proof
+    # For all weights if that can be, else for those that there are.
+    for any_weights in (False,) if known is None else (True, False):
+        for depth in _DEPTHS:
+            nodes = nodes_replaced(replacement, matched, depth=depth)
+            attempt = _Attempt(
+                replacement, model, nodes, seeds, sizes or {}, known, history or {}, any_weights
+            )
+            proof = attempt.prove(depth in {0, _DEPTHS[-1]}, began)
+            if proof.verdict == "proved" or (proof.verdict == "refuted" and not any_weights):
+                return proof
+            if not any_weights and (best is None or best.verdict == "unsupported"):
+                best = proof
     return _finished("unsupported", "nothing was tried", began) if best is None else best
+
+
+_DEPTHS = (0, 1, 2, 4, 16)
+"""How far upstream a proof looks, in turn: rules may see more than they match."""
 
 
 @dataclass(frozen=True)
@@ -145,24 +155,18 @@ class _Attempt:
     seeds: Sequence[int]
     sizes: Mapping[str, int]
     known: dict[Any, Proof] | None
+    history: Mapping[ir.Value, Derivation]
+    any_weights: bool
 
-    def prove(self, *, piecewise: bool, began: float) -> Proof:
-        """For all weights if that can be, else for those that there are."""
-        if self.known is not None:
-            proof = self._looked_up(piecewise=False, began=began, any_weights=True)
-            if proof.verdict == "proved":
-                return proof
-        return self._looked_up(piecewise=piecewise, began=began, any_weights=False)
-
-    def _looked_up(self, *, piecewise: bool, began: float, any_weights: bool) -> Proof:
+    def prove(self, piecewise: bool, began: float) -> Proof:
+        """Look the proof up, or find it."""
         if self.known is None:
-            return self._fresh(piecewise, began, any_weights)
-        key = Signature(self.model, any_weights=any_weights).of(
-            self.replacement, self.nodes, self._ends()
-        )
+            return self._fresh(piecewise, began)
+        signature = Signature(self.model, self.history, any_weights=self.any_weights)
+        key = signature.of(self.replacement, self.nodes, self._ends())
         if key is not None and (piecewise, key) in self.known:
             return self.known[piecewise, key]
-        proof = self._fresh(piecewise, began, any_weights)
+        proof = self._fresh(piecewise, began)
         if key is not None and proof.verdict != "refuted":
             self.known[piecewise, key] = proof
         return proof
@@ -171,18 +175,12 @@ class _Attempt:
         pairs = zip(self.replacement.root.outputs, self.replacement.outputs, strict=False)
         return [value for pair in pairs for value in pair if value is not None]
 
-    def _fresh(self, piecewise: bool, began: float, any_weights: bool) -> Proof:
-        proof = _prove_slice(
-            self.replacement, self.model, self.nodes, self.seeds, self.sizes, began, any_weights
-        )
+    def _fresh(self, piecewise: bool, began: float) -> Proof:
+        proof = _prove_slice(self, began)
         if piecewise and "elements" in proof.detail:
             decided = _piecewise_slice(self.replacement, self.nodes, began)
             proof = proof if decided is None else decided
         return proof
-
-
-_DEPTHS = (0, 1, 2, 4, 16)
-"""How far upstream a proof looks, in turn: rules may see more than they match."""
 
 
 def _piecewise_slice(
@@ -200,15 +198,8 @@ def _piecewise_slice(
     return None
 
 
-def _prove_slice(
-    replacement: Replacement,
-    model: ir.Model,
-    nodes: Sequence[ir.Node],
-    seeds: Sequence[int],
-    sizes: Mapping[str, int],
-    began: float,
-    any_weights: bool,
-) -> Proof:
+def _prove_slice(attempt: _Attempt, began: float) -> Proof:
+    replacement, model, nodes = attempt.replacement, attempt.model, attempt.nodes
     # Outputs that nobody reads may have no successor, and absent ones have no name.
     pairs = zip(replacement.root.outputs, replacement.outputs, strict=False)
     old, new = zip(*((v, w) for v, w in pairs if v.name != ""), strict=True)
@@ -217,7 +208,8 @@ def _prove_slice(
     leaves: list[ir.Value] = []
 
     def prepared() -> Callable[[Draws], tuple[list[Any], list[Any]]]:
-        scope = SliceScope(FieldCompiler(model, oracle), any_weights=any_weights)
+        compiler = FieldCompiler(model, oracle)
+        scope = SliceScope(compiler, attempt.history, any_weights=attempt.any_weights)
         program = scope.program_of(
             [*nodes, *inlined, *replacement.nodes], replacement.folded, [*old, *new]
         )
@@ -230,7 +222,7 @@ def _prove_slice(
         return evaluate
 
     names = [str(v.name) for v in old]
-    proof = _prove(prepared, names, oracle, seeds, sizes, began)
+    proof = _prove(prepared, names, oracle, attempt.seeds, attempt.sizes, began)
     if proof.verdict == "refuted" and any(v.producer() is not None for v in leaves):
         # Values inside a graph are not free: what computes them may make both sides equal.
         return replace(proof, verdict="unproved")

@@ -105,6 +105,8 @@ class Driver:
         entry = self._statistics.of(rule)
         entry.tried += 1
         entry.applied += 1
+        if self._instrument is not None:
+            self._instrument.on_share(rule, old, new)
         self._rewriter.share(old, new)
         return True
 
@@ -159,7 +161,10 @@ class Driver:
         readers = [reader for value in node.outputs for reader in value.consumers()]
         for value in node.outputs:
             self._wake_readers(value)
-        for arrival in reversed(self._rewriter.commit(replacement, rule.name)):
+        arrivals = self._rewriter.commit(replacement, rule.name)
+        if self._instrument is not None:
+            self._instrument.after_rewrite(Rewrite(matcher, arguments, replacement), arrivals)
+        for arrival in reversed(arrivals):
             self._push(arrival)
         self._learn(readers)
         if not is_read(node):

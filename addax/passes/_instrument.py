@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from addax.ir.builder import Replacement
 from addax.ir.match import Matcher
-from addax.ir.rule import Decline
+from addax.ir.rule import Decline, Rule
 from addax.ir.text import to_text
 from addax.ir.verify import verify
 
@@ -47,6 +47,12 @@ class Instrument:
     def on_rewrite(self, rewrite: Rewrite) -> None:
         """A rewrite is about to be committed."""
 
+    def after_rewrite(self, rewrite: Rewrite, arrivals: list[ir.Node]) -> None:
+        """A rewrite was committed; `arrivals` are the nodes that came to the graph with it."""
+
+    def on_share(self, rule: Rule, old: ir.Value, new: ir.Value) -> None:
+        """The readers of the initializer `old` are about to read the equal one `new`."""
+
     def on_decline(self, matcher: Matcher, node: ir.Node, decline: Decline) -> None:
         """A guard refused the match at `node`."""
 
@@ -71,6 +77,14 @@ class Instruments(Instrument):
     def on_rewrite(self, rewrite: Rewrite) -> None:
         for member in self.members:
             member.on_rewrite(rewrite)
+
+    def after_rewrite(self, rewrite: Rewrite, arrivals: list[ir.Node]) -> None:
+        for member in self.members:
+            member.after_rewrite(rewrite, arrivals)
+
+    def on_share(self, rule: Rule, old: ir.Value, new: ir.Value) -> None:
+        for member in self.members:
+            member.on_share(rule, old, new)
 
     def on_decline(self, matcher: Matcher, node: ir.Node, decline: Decline) -> None:
         for member in self.members:

@@ -97,9 +97,16 @@ class SliceScope(FieldScope):
     constants are inputs too, so that what is proved holds for all of them.
     """
 
-    def __init__(self, compiler: FieldCompiler, *, any_weights: bool = False) -> None:
+    def __init__(
+        self,
+        compiler: FieldCompiler,
+        history: Mapping[ir.Value, Derivation] | None = None,
+        *,
+        any_weights: bool = False,
+    ) -> None:
         super().__init__(compiler, {}, compiler.opsets, None)
         self.leaves: list[ir.Value] = []
+        self._history = {} if history is None else history
         self._any_weights = any_weights
 
     def program_of(
@@ -136,7 +143,11 @@ class SliceScope(FieldScope):
         if value in self._slots:
             return super().slot(value, user)
         tensor = constant_tensor(value)
-        if tensor is not None and not (self._any_weights and is_weight(tensor)):
+        is_free = tensor is not None and self._any_weights and is_weight(tensor)
+        if is_free and value in self._history:
+            self._derive(value, self._history[value])
+            return self._slots[value]
+        if tensor is not None and not is_free:
             slot = self._fresh(value, decode(tensor, self.compiler.precision))
             self._constants.add(slot)
             return slot
@@ -148,9 +159,10 @@ class SliceScope(FieldScope):
     def _derive(self, value: ir.Value, derivation: Derivation) -> None:
         attributes = tuple(derivation.onnx_attributes.values())
         # A node without inputs: one with them would count as a reader of the graph's values.
-        node = ir.Node("", derivation.op_type, (), attributes, num_outputs=derivation.index + 1)
+        count = derivation.count
+        node = ir.Node("", derivation.op_type, (), attributes, num_outputs=count)
         inputs = tuple(self.slot(v, node) for v in derivation.inputs)
         call, nested = self._bound(node, node.attributes)
         slot = self._fresh(value, None)
-        outputs = (*[UNUSED] * derivation.index, slot)
+        outputs = tuple(slot if k == derivation.index else UNUSED for k in range(count))
         self.program.steps.append(Step(node, call, inputs, outputs, nested))

@@ -21,8 +21,11 @@ def is_weight(tensor: ir.TensorProtocol) -> bool:
 class Signature:
     """Numbers values as they are met, and lists what is known of each."""
 
-    def __init__(self, model: ir.Model, *, any_weights: bool) -> None:
+    def __init__(
+        self, model: ir.Model, history: Mapping[ir.Value, Derivation], *, any_weights: bool
+    ) -> None:
         self._functions = model.functions
+        self._history = history
         self._any_weights = any_weights
         self._numbers: dict[ir.Value, int] = {}
         self._facts: list[Any] = []
@@ -52,10 +55,12 @@ class Signature:
         )
 
     def _derivation(self, value: ir.Value, derivation: Derivation) -> tuple[Any, ...]:
-        attributes = derivation.onnx_attributes
+        return (*self._formula(derivation), self._number(value, made=True))
+
+    def _formula(self, derivation: Derivation) -> tuple[Any, ...]:
+        attributes = self._attributes(derivation.onnx_attributes)
         inputs = tuple(self._number(v) for v in derivation.inputs)
-        head = derivation.op_type, self._attributes(attributes), inputs, derivation.index
-        return (*head, self._number(value, made=True))
+        return derivation.op_type, attributes, inputs, derivation.index
 
     def _attributes(self, attributes: Mapping[str, ir.Attr]) -> tuple[Any, ...]:
         if any(a.type in _GRAPHS or a.is_ref() for a in attributes.values()):
@@ -67,8 +72,9 @@ class Signature:
         if value is None or value.name == "":
             return None
         if value not in self._numbers:
+            fact = None if made else self._fact(value)
             self._numbers[value] = len(self._numbers)
-            self._facts.append(None if made else self._fact(value))
+            self._facts.append(fact)
         return self._numbers[value]
 
     def _fact(self, value: ir.Value) -> tuple[Any, ...]:
@@ -76,6 +82,8 @@ class Signature:
         if tensor is None:
             return "read", value.dtype, shape(value)
         if self._any_weights and is_weight(tensor):
+            if value in self._history:
+                return "derived", *self._formula(self._history[value])
             return "weight", tensor.dtype, tuple(tensor.shape.numpy())
         return "constant", tensor_key(tensor)
 

@@ -1,0 +1,1 @@
+"""What `addax.ir.certificate` is made of: numbers for values, JSON for nodes, the checker."""
