@@ -80,10 +80,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Certificate:
-    """The steps from an original model to an optimized one."""
+    """The steps from an original model to an optimized one; `seal` is the last one's digest."""
 
     steps: tuple[Step, ...]
     addax: str
+    seal: str = ""
 
     @staticmethod
     def of(steps: Iterable[Step], version: str) -> "Certificate":
@@ -91,7 +92,7 @@ class Certificate:
         sealed: list[Step] = []
         for step in steps:
             sealed.append(step.sealed(sealed[-1].digest if sealed else ""))
-        return Certificate(tuple(sealed), version)
+        return Certificate(tuple(sealed), version, sealed[-1].digest if sealed else "")
 
     def count(self, evidence: Evidence) -> int:
         """How many steps have this evidence."""
@@ -122,7 +123,7 @@ class Certificate:
                     "was written by another version of addax"
                 )
             steps = tuple(Step(**_with_tuples(step)) for step in content["steps"])
-            return Certificate(steps, content["addax"])
+            return Certificate(steps, content["addax"], content["seal"])
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             if isinstance(error, InputError):
                 raise

@@ -202,7 +202,7 @@ def _prove_slice(attempt: _Attempt, began: float) -> Proof:
     replacement, model, nodes = attempt.replacement, attempt.model, attempt.nodes
     # Outputs that nobody reads may have no successor, and absent ones have no name.
     pairs = zip(replacement.root.outputs, replacement.outputs, strict=False)
-    old, new = zip(*((v, w) for v, w in pairs if v.name != ""), strict=True)
+    old, new = zip(*((v, w) for v, w in pairs if v.name != "" and w is not None), strict=True)
     inlined = [node for body in replacement.bodies for node in body]
     oracle = Oracle()
     leaves: list[ir.Value] = []

@@ -20,7 +20,7 @@ from addax.ir._certificate.numbering import Numbering, lift_constants
 from addax.ir._literals import same_bits, tensor_key
 from addax.ir.builder import Derivation, Replacement
 from addax.ir.certificate import Evidence, Step
-from addax.ir.model import clone
+from addax.ir.model import clone, scopes
 from addax.ir.query import constant_tensor
 from addax.ir.rule import Decline
 from addax.ir.shapes import ShapeInference, infer_shapes
@@ -74,10 +74,12 @@ class Checker:
 
     def finish(self) -> ir.Model:
         """The model that the steps made, without what nobody reads, in order."""
-        for graph in reversed(list(self.model.graphs())):
+        for scope in reversed(list(scopes(self.model))):
+            graph = scope.graph if isinstance(scope, ir.Function) else scope
             graph.sort()
             for node in reversed(list(graph)):
                 if not any(v.uses() or v.is_graph_output() for v in node.outputs):
+                    _release(node)
                     graph.remove(node, safe=True)
             for name, value in list(graph.initializers.items()):
                 if not (value.uses() or value.is_graph_output() or value.is_graph_input()):
@@ -188,17 +190,10 @@ class Checker:
     def _apply(self, replacement: Replacement) -> None:
         """Make the edit: the new nodes before the root, its readers on the new values."""
         root = replacement.root
-        graph: Any = root.graph
         for body in replacement.bodies:
             self._unpack(body, root)
         for value in replacement.constants:
-            if replacement.in_function:
-                self._before(
-                    root, ir.Node("", "Constant", (), _value_attribute(value), outputs=[value])
-                )
-            else:
-                value.name = f"constant {self._numbering[value]}"
-                graph.register_initializer(value)
+            self._place(value, root)
         for node in replacement.nodes:
             self._before(root, node)
         readers = [reader for value in root.outputs for reader in value.consumers()]
@@ -221,9 +216,19 @@ class Checker:
         nodes = list(body)
         body.remove(nodes)
         for value in constants:
-            value.name = f"constant {self._numbering[value]}"
-            graph.register_initializer(value)
+            self._place(value, root)
         graph.insert_before(root, nodes)
+
+    def _place(self, value: ir.Value, root: ir.Node) -> None:
+        """Put a constant where the root is: functions have no initializers."""
+        graph: Any = root.graph
+        value.name = f"constant {self._numbering[value]}"
+        if id(graph) in self._functions:
+            self._before(
+                root, ir.Node("", "Constant", (), _value_attribute(value), outputs=[value])
+            )
+        else:
+            graph.register_initializer(value)
 
     def _learn(self, nodes: list[ir.Node]) -> None:
         """Shapes that readers of new values lacked."""
@@ -231,6 +236,21 @@ class Checker:
             node = nodes.pop()
             if self._shapes.learn(node):
                 nodes += [reader for value in node.outputs for reader in value.consumers()]
+
+
+def _release(node: ir.Node) -> None:
+    """Let the subgraphs of a node that goes read nothing any more."""
+    for attribute in node.attributes.values():
+        graphs: Any = ()
+        if attribute.type == ir.AttributeType.GRAPH:
+            graphs = (attribute.value,)
+        elif attribute.type == ir.AttributeType.GRAPHS:
+            graphs = attribute.value
+        for graph in graphs:
+            for inner in graph:
+                _release(inner)
+                for place in range(len(inner.inputs)):
+                    inner.replace_input_with(place, None)
 
 
 def _body(root: ir.Node, name: str, place: int) -> ir.Graph:

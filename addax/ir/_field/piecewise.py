@@ -168,9 +168,19 @@ def exact(number: float) -> Fraction:
         raise UnsupportedOpError(f"the constant {number} is no rational number")
     third = Fraction(number) * 3
     near = Fraction(2) ** round(math.log2(abs(third))) if third else _ZERO
-    if third and abs(abs(third) - near) <= near * Fraction(1, 1 << 22) and third != near:
+    if third and abs(third) != near and abs(abs(third) - near) <= near * _rounding(number):
         return (near if third > 0 else -near) / 3
     return Fraction(number)
+
+
+def _rounding(number: float) -> Fraction:
+    """Two units in the last place of the narrowest format that holds a number, relative to it."""
+    with np.errstate(over="ignore"):
+        bits = next((bits for t, bits in _FORMATS if float(t(number)) == number), 51)
+    return Fraction(1, 1 << bits)
+
+
+_FORMATS = ((np.float16, 9), (np.float32, 22))
 
 
 def evaluate(
