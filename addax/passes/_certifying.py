@@ -6,11 +6,17 @@ from typing import Any
 import onnx_ir as ir
 
 from addax.errors import VerificationError
-from addax.ir._certificate.encoding import encode_attributes, encode_tensor
-from addax.ir._certificate.evidence import Examiner, Finding
-from addax.ir._certificate.numbering import Numbering
 from addax.ir.builder import Replacement
-from addax.ir.certificate import EVIDENCE, Certificate, Step
+from addax.ir.certificate import (
+    EVIDENCE,
+    Certificate,
+    Examiner,
+    Finding,
+    Numbering,
+    Step,
+    encode_attributes,
+    encode_tensor,
+)
 from addax.ir.interpret import nearest
 from addax.ir.origin import describe
 from addax.ir.rule import Rule

@@ -11,11 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from addax.errors import AddaxError, InputError, ModelFileError, VerificationError
-from addax.ir.certificate import Certificate, Step
+from addax.ir.certificate import Certificate, Replay, Step, replay
 from addax.ir.match import RuleSet
 from addax.ir.model import clone
 from addax.ir.parser import parse_text
-from addax.ir.replay import Replay, replay
 from addax.ir.rewriter import Rewriter
 from addax.ir.rule import Exact, Op, rule
 from addax.ir.shapes import infer_shapes

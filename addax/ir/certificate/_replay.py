@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from addax.errors import AddaxError
-from addax.ir._certificate.checker import Checker, Rejected
-from addax.ir.certificate import Certificate
+from addax.ir.certificate._checker import Checker, Rejected
+from addax.ir.certificate._steps import Certificate
 from addax.ir.diff import structural_diff
 
 __all__ = ["Replay", "replay"]

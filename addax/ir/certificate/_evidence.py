@@ -7,10 +7,10 @@ from typing import Any
 import onnx_ir as ir
 
 from addax.errors import AddaxError
-from addax.ir._certificate.slices import sides
 from addax.ir._field.region import nodes_replaced
 from addax.ir.builder import Derivation, Replacement
-from addax.ir.certificate import Evidence
+from addax.ir.certificate._slices import sides
+from addax.ir.certificate._steps import Evidence
 from addax.ir.equivalence import compare
 from addax.ir.proof import Proof, prove_rewrite
 

@@ -14,12 +14,12 @@ import onnx_ir as ir
 
 from addax.errors import AddaxError, InputError
 from addax.ir import folding
-from addax.ir._certificate.encoding import Json, decode_attributes, decode_tensor
-from addax.ir._certificate.evidence import Examiner
-from addax.ir._certificate.numbering import Numbering, lift_constants
 from addax.ir._literals import same_bits, tensor_key
 from addax.ir.builder import Derivation, Replacement
-from addax.ir.certificate import Evidence, Step
+from addax.ir.certificate._encoding import Json, decode_attributes, decode_tensor
+from addax.ir.certificate._evidence import Examiner
+from addax.ir.certificate._numbering import Numbering, lift_constants
+from addax.ir.certificate._steps import Evidence, Step
 from addax.ir.model import clone, scopes
 from addax.ir.query import constant_tensor
 from addax.ir.rule import Decline

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from addax.errors import InputError, ModelFileError
-from addax.ir._certificate.encoding import digest
 from addax.ir._staging import staged
+from addax.ir.certificate._encoding import digest
 
 __all__ = ["EVIDENCE", "Certificate", "Step"]
 
