@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,22 +30,8 @@ class Drawing:
     """
 
     def __init__(self, models: Sequence[ir.Model], sizes: Mapping[str, int] | None = None) -> None:
-        self._inputs = inputs(models[0])
         self._sizes = dict(sizes or {})
-        for value in self._inputs:
-            if value.dtype is None or value.shape is None:
-                raise InputError(
-                    f"nothing can be drawn for input {value.name!r}: its element type or rank is "
-                    "not known; give feeds"
-                )
-            if not (value.dtype.is_floating_point() or value.dtype.is_integer()) and (
-                value.dtype != ir.DataType.BOOL
-            ):
-                raise InputError(
-                    f"nothing can be drawn for input {value.name!r} of type "
-                    f"{value.dtype.name.lower()}; give feeds"
-                )
-        self._ranges = {str(v.name): _range(str(v.name), models) for v in self._inputs}
+        self._wanted = [_Wanted.of(value, models) for value in inputs(models[0])]
 
     def feeds(self, seed: int, *, alike: bool = False) -> Feeds:
         """The feeds of a seed; the same seed gives the same.
@@ -55,9 +42,9 @@ class Drawing:
         """
         sizes = dict(self._sizes)
         made: Feeds = {}
-        for value in self._inputs:
-            dims = tuple(self._size(d, sizes, seed, alike) for d in value.shape or ())
-            made[str(value.name)] = self._array(value, dims, seed)
+        for wanted in self._wanted:
+            dims = tuple(self._size(d, sizes, seed, alike) for d in wanted.shape)
+            made[wanted.name] = wanted.array(dims, seed)
         return made
 
     def _size(self, dim: Any, sizes: dict[str, int], seed: int, alike: bool) -> int:
@@ -69,15 +56,38 @@ class Drawing:
             sizes[name] = _SIZES[(seed + (0 if alike else len(free))) % len(_SIZES)]
         return sizes[name]
 
-    def _array(self, value: ir.Value, dims: tuple[int, ...], seed: int) -> np.ndarray:
-        key = hashlib.blake2b(f"{seed} {value.name}".encode(), digest_size=8).digest()
+
+@dataclass(frozen=True)
+class _Wanted:
+    """An input: its type, and one more than the largest integer that it may hold."""
+
+    name: str
+    dtype: ir.DataType
+    shape: ir.Shape
+    limit: int
+
+    @classmethod
+    def of(cls, value: ir.Value, models: Sequence[ir.Model]) -> "_Wanted":
+        name, dtype = str(value.name), value.dtype
+        if dtype is None or value.shape is None:
+            raise InputError(
+                f"nothing can be drawn for input {name!r}: its element type or rank is not known; "
+                "give feeds"
+            )
+        if not (dtype.is_floating_point() or dtype.is_integer() or dtype == ir.DataType.BOOL):
+            raise InputError(
+                f"nothing can be drawn for input {name!r} of type {dtype.name.lower()}; give feeds"
+            )
+        return cls(name, dtype, value.shape, _range(name, models))
+
+    def array(self, dims: tuple[int, ...], seed: int) -> np.ndarray:
+        """The array of a seed."""
+        key = hashlib.blake2b(f"{seed} {self.name}".encode(), digest_size=8).digest()
         rng = np.random.default_rng(int.from_bytes(key, "little"))
-        assert value.dtype is not None  # noqa: S101 - checked at construction
-        dtype = value.dtype.numpy()
-        if value.dtype == ir.DataType.BOOL:
+        if self.dtype == ir.DataType.BOOL:
             return rng.integers(0, 2, dims).astype(bool)
-        if value.dtype.is_integer():
-            return rng.integers(0, self._ranges[str(value.name)], dims).astype(dtype)
+        if self.dtype.is_integer():
+            return rng.integers(0, self.limit, dims).astype(self.dtype.numpy())
         match KINDS[seed % len(KINDS)]:
             case "small whole numbers":
                 drawn = rng.integers(-3, 4, dims).astype(np.float64)
@@ -85,7 +95,7 @@ class Drawing:
                 drawn = rng.standard_normal(dims) * 10.0 ** rng.integers(-3, 3, dims)
             case _:
                 drawn = rng.standard_normal(dims)
-        return drawn.astype(dtype)
+        return drawn.astype(self.dtype.numpy())
 
 
 def _range(name: str, models: Sequence[ir.Model]) -> int:
