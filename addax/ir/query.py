@@ -14,6 +14,7 @@ import onnx_ir as ir
 from addax.ir import _dims
 from addax.ir.rule import decline
 
+_LARGE = 1 << 20  # bytes of constants that no rule stores a second time
 _REMEMBER = 1 << 16  # bytes; larger arrays stay in their files until someone computes with them
 
 _arrays: weakref.WeakKeyDictionary[ir.Value, tuple[ir.TensorProtocol, np.ndarray]] = (
@@ -116,6 +117,17 @@ def const(value: ir.Value | None, what: str = "operand") -> np.ndarray:
 def const_ints(value: ir.Value | None, what: str = "operand") -> tuple[int, ...]:
     """The integers of a constant, flattened; declines the rule if `value` is not one."""
     return tuple(int(i) for i in const(value, what).reshape(-1))
+
+
+def store_once(*values: ir.Value | None) -> None:
+    """Declines a rule that makes constants of `values` if these are large and read elsewhere too.
+
+    What else reads them keeps them, so that the model would hold them twice.
+    """
+    tensors = [constant_tensor(value) for value in values]
+    large = sum(tensor.nbytes for tensor in tensors if tensor is not None) >= _LARGE
+    if large and any(value is not None and len(value.uses()) > 1 for value in values):
+        decline("the weights are large and shared: they would be stored twice", *values)
 
 
 def shape(value: ir.Value | None) -> tuple[int | str | None, ...] | None:

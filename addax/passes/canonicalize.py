@@ -29,13 +29,12 @@ from addax.ir import (
     require,
     rule,
 )
-from addax.ir.query import constant_tensor
+from addax.ir.query import constant_tensor, store_once
 from addax.ir.rule import EveryNode
 from addax.passes._family import Phase
 
 PHASE = Phase.CANONICAL
 
-_LARGE = 1 << 20  # bytes of weights that are not stored twice
 _COMMUTATIVE = frozenset({"Add", "Mul", "Max", "Min", "And", "Or", "Xor", "Equal"})
 _BROADCASTING = frozenset({"Add", "Mul"})
 
@@ -82,19 +81,10 @@ def leading_ones(op: Op) -> ir.Value:
     x, c = op.root.inputs
     dims = const(c).shape
     require(known_rank(x) >= len(dims), "the constant raises the rank", c)
-    _own(c)
+    store_once(c)
     kept = next((i for i, d in enumerate(dims) if d != 1), len(dims))
     made: ir.Value = getattr(op, op.root.op_type)(x, op.Reshape(c, list(dims[kept:])))
     return made
-
-
-def _own(w: ir.Value | None) -> None:
-    """Decline to store large weights a second time for somebody else who reads them."""
-    tensor = constant_tensor(w)
-    require(
-        w is None or tensor is None or tensor.nbytes < _LARGE or len(w.uses()) == 1,
-        "the weights are large and shared: they would be stored twice", w,
-    )  # fmt: skip
 
 
 def _sum(op: Op, x: ir.Value, y: ir.Value) -> ir.Value:
@@ -308,7 +298,7 @@ def gemm(op: Op, a: ir.Value, b: ir.Value) -> ir.Value:
     c = node.inputs[2] if len(node.inputs) > 2 else None
     alpha, beta = attribute(node, "alpha", 1.0), attribute(node, "beta", 1.0)
     require(is_float(a) or alpha == beta == 1, "integers cannot be scaled by alpha and beta", a)
-    _own(b)
+    store_once(b)
     x = op.Transpose(a, perm=[1, 0]) if attribute(node, "transA", 0) else a
     w = op.Transpose(b, perm=[1, 0]) if attribute(node, "transB", 0) else b
     if alpha == 1:

@@ -35,13 +35,12 @@ from addax.ir import (
     scalar,
     shape,
 )
-from addax.ir.query import constant_tensor
+from addax.ir.query import constant_tensor, store_once
 from addax.passes._family import Phase
 from addax.passes._reshape_target import must_spell
 
 PHASE = Phase.CANONICAL
 
-_LARGE = 1 << 20  # bytes of weights that are not stored twice
 
 Dims = Sequence[int | str]
 
@@ -157,7 +156,7 @@ def interleaved(op: Op, x: ir.Value, w: ir.Value, y: ir.Value) -> ir.Value:
     inner = parted - last
     moves = tail[inner] != 1 and _elements(tail[:inner]) != 1
     require(moves, "past axes of size 1 no column moves", y)
-    _own(w)
+    store_once(w)
     front = [inner, *(k for k in range(len(tail)) if k != inner)]
     product = op.MatMul(x, _permuted(op, w, tail, front))
     node = producing(y)
@@ -182,14 +181,6 @@ def _permuted(op: Op, w: ir.Value, tail: list[int], front: list[int]) -> ir.Valu
     parts = op.Reshape(w, [*lead, *tail])
     moved = op.Transpose(parts, perm=[*range(len(lead)), *(len(lead) + k for k in front)])
     return op.Reshape(moved, list(dims))
-
-
-def _own(w: ir.Value) -> None:
-    tensor = constant_tensor(w)
-    require(
-        tensor is None or tensor.nbytes < _LARGE or len(w.uses()) == 1,
-        "the weights are large and shared: they would be stored twice", w,
-    )  # fmt: skip
 
 
 def _parted_axis(value: ir.Value) -> int | None:

@@ -31,14 +31,13 @@ from addax.ir import (
 )
 from addax.ir.dialect import DOMAIN
 from addax.ir.model import scopes
-from addax.ir.query import constant_tensor
+from addax.ir.query import constant_tensor, store_once
 from addax.ir.rule import EveryNode
 from addax.passes._family import Context, Phase
 
 PHASE = Phase.CANONICAL
 
 _MOVES = ("Transpose", "Reshape", "Squeeze", "Unsqueeze")
-_LARGE = 1 << 20  # bytes of weights that are not stored twice
 _FAR = 12  # nodes between a scale and the weights that it can be folded into
 
 
@@ -158,11 +157,7 @@ def _parts(op: Op, w: ir.Value) -> tuple[ir.Value, ...]:
     require(any(map(is_scaled, node.outputs)), "no part is scaled", *node.outputs)
     require(const(w, "the weight").ndim == 2, "a batch of weights", w)
     require(len(node.outputs) > 1, "there is one part", *node.outputs)
-    tensor = constant_tensor(w)
-    require(
-        tensor is None or tensor.nbytes < _LARGE or len(w.uses()) == 1,
-        "the weights are large and shared: they would be stored twice", w,
-    )  # fmt: skip
+    store_once(w)
     made: tuple[ir.Value, ...] = op.Split(w, _sizes(op), axis=1, _outputs=len(node.outputs))
     return made
 

@@ -22,14 +22,13 @@ from addax.ir import (
     rule,
     scalar,
 )
-from addax.ir.query import constant_tensor
+from addax.ir.query import constant_tensor, store_once
 from addax.ir.rule import EveryNode
 from addax.passes._family import Phase
 
 PHASE = Phase.CANONICAL
 
 _SMALL = 1 << 16  # bytes that a constant may grow by when it is computed
-_LARGE = 1 << 20  # bytes of weights that are not stored twice
 # Operators with no value to compute: random, or with results that are not tensors.
 _NOT_FOLDABLE = frozenset(
     {
@@ -57,8 +56,7 @@ def fold_constant(op: Op) -> tuple[ir.Value, ...]:
     tensors = [constant_tensor(v) for v in node.inputs if v is not None]
     require(all(t.dtype != ir.DataType.STRING for t in tensors if t), "strings stay")
     given = sum(t.nbytes for t in tensors if t is not None)
-    shared = any(len(v.uses()) > 1 for v in node.inputs if v is not None)
-    require(given < _LARGE or not shared, "would store large shared weights twice")
+    store_once(*node.inputs)
     require(_output_bytes(node) <= given + _SMALL, "the constant would outgrow its operands")
     attributes = dict(node.attributes)
     is_fixed = not any(attr.is_ref() for attr in attributes.values())

@@ -13,24 +13,11 @@ Cost        removes one elementwise operator; never adds one
 import numpy as np
 import onnx_ir as ir
 
-from addax.ir import Exact, Op, attribute, const, known_rank, producing, require, rule
-from addax.ir.query import constant_tensor
+from addax.ir import Exact, Op, attribute, const, decline, known_rank, producing, require, rule
+from addax.ir.query import constant_tensor, store_once
 from addax.passes._family import Phase
 
 PHASE = Phase.FOLD
-
-_LARGE = 1 << 20  # bytes of weights that are not stored twice
-
-
-def _own(w: ir.Value) -> None:
-    """Decline to change large weights that somebody else reads too."""
-    tensor = constant_tensor(w)
-    require(tensor is not None, "the weights are not constant", w)
-    require(
-        tensor is not None and (tensor.nbytes < _LARGE or len(w.uses()) == 1),
-        "the weights are large and shared: they would be stored twice",
-        w,
-    )
 
 
 def _per_channel(op: Op, v: ir.Value, channels: int, axis: int, out_rank: int) -> ir.Value:
@@ -52,7 +39,9 @@ def _per_channel(op: Op, v: ir.Value, channels: int, axis: int, out_rank: int) -
 
 def _dims(w: ir.Value, least: int) -> tuple[int, ...]:
     tensor = constant_tensor(w)
-    dims = () if tensor is None else tuple(int(d) for d in tensor.shape.numpy())
+    if tensor is None:
+        decline("the weights are not constant", w)
+    dims = tuple(int(d) for d in tensor.shape.numpy())
     require(len(dims) >= least, f"the weight has rank {len(dims)}, expected {least} or more", w)
     require(0 not in dims, "the weight is empty", w)
     return dims
@@ -68,7 +57,7 @@ def _scaled_matmul(op: Op, x: ir.Value, w: ir.Value, s: ir.Value) -> ir.Value:
 @rule("fold-affine/scale-after-matmul", match=_scaled_matmul, exact=Exact.REASSOCIATED)
 def scale_after_matmul(op: Op, x: ir.Value, w: ir.Value, s: ir.Value, y: ir.Value) -> ir.Value:
     """s (x W) -> x (W diag s)."""
-    _own(w)
+    store_once(w)
     dims = _dims(w, 2)
     scale = _per_channel(op, s, dims[-1], -1, known_rank(y))
     return op.MatMul(x, op.Mul(w, scale))
@@ -83,7 +72,7 @@ def scale_after_linear(
     op: Op, x: ir.Value, w: ir.Value, b: ir.Value, s: ir.Value, y: ir.Value
 ) -> ir.Value:
     """s (x W + b) -> x (W diag s) + s b."""
-    _own(w)
+    store_once(w)
     dims = _dims(w, 2)
     scale = _per_channel(op, s, dims[-1], -1, known_rank(y))
     bias = _per_channel(op, b, dims[-1], -1, known_rank(y))
@@ -100,7 +89,7 @@ def _matmul_of_scaled(op: Op, x: ir.Value, s: ir.Value, w: ir.Value) -> ir.Value
 @rule("fold-affine/scale-before-matmul", match=_matmul_of_scaled, exact=Exact.REASSOCIATED)
 def scale_before_matmul(op: Op, x: ir.Value, s: ir.Value, w: ir.Value) -> ir.Value:
     """(s x) W -> x (diag(s) W)."""
-    _own(w)
+    store_once(w)
     dims = _dims(w, 2)
     scale = _per_channel(op, s, dims[-2], -1, known_rank(x))
     return op.MatMul(x, op.Mul(w, op.Reshape(scale, [dims[-2], 1])))
@@ -134,7 +123,7 @@ class _Convolution:
         self.node = producing(y)
         self.w = w
         self.group: int = attribute(self.node, "group", 1)
-        _own(w)
+        store_once(w)
         self.dims = _dims(w, 3)
         self.transposed = self.node.op_type == "ConvTranspose"
         self.outputs = self.dims[1] * self.group if self.transposed else self.dims[0]
@@ -256,12 +245,13 @@ def batch_norm_after_linear(
     scale: ir.Value, bias: ir.Value, mean: ir.Value, var: ir.Value,
 ) -> ir.Value:  # fmt: skip
     """BN(x W + b) -> x (W diag k) + (k b + t), for y[B, C]."""
-    _own(w)
+    store_once(w)
+    channels = _dims(w, 2)[-1]
     require(known_rank(y) == 2, "the channels of batch norm are not the last axis", y)
     k, t = _batch_norm(op, scale, bias, mean, var)
     node = producing(y)
     if node.op_type == "Add":
-        b = _per_channel(op, _constant_input(node), _dims(w, 2)[-1], -1, 2)
+        b = _per_channel(op, _constant_input(node), channels, -1, 2)
         t = op.Add(op.Mul(k, b), t)
     return op.Add(op.MatMul(x, op.Mul(w, k)), t)
 

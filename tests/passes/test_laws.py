@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from addax.errors import EvaluationError
 from addax.ir.match import RuleSet
 from addax.ir.model import clone
+from addax.ir.query import store_once
 from addax.ir.rewriter import Rewriter
 from addax.ir.rule import Exact, Rule
 from addax.ir.shapes import infer_shapes
@@ -236,10 +237,24 @@ def guards_of(family: Family) -> tuple[str, ...]:
     return tuple(found)
 
 
+@functools.cache
+def _reasons_of_store_once() -> list[str]:
+    """The reasons of the guard that families share, from its own source."""
+    calls = ast.walk(ast.parse(inspect.getsource(store_once)))
+    return [
+        reason
+        for call in calls
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name)
+        for reason in _reasons(call, call.func.id)
+    ]
+
+
 def _reasons(call: ast.Call, name: str) -> list[str]:
     if name in {"const", "const_ints"}:
         what = [*call.args[1:2], *(k.value for k in call.keywords)]
         return [f"{_pattern(what[0]) if what else 'operand'} is not constant"]
+    if name == "store_once":
+        return _reasons_of_store_once()
     position = {"require": 1, "decline": 0}.get(name)
     if position is None or len(call.args) <= position:
         return []
