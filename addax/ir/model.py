@@ -6,10 +6,11 @@ import onnx_ir as ir
 
 from addax.ir import collector
 from addax.ir._copying import Copier
+from addax.ir._pruning import prune
 from addax.ir._saving import write_model
 from addax.ir._scopes import roots, scopes
 
-__all__ = ["clone", "roots", "save", "scopes"]
+__all__ = ["clone", "prune", "roots", "save", "scopes"]
 
 
 def clone(model: ir.Model) -> ir.Model:

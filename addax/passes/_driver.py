@@ -144,6 +144,8 @@ class Driver:
         entry.tried += 1
         began = time.perf_counter()
         try:
+            if self._instrument is not None:
+                self._instrument.on_match(matcher, node)
             replacement = self._rewriter.prepare(node, rule.build, arguments)
             if self._instrument is not None:
                 self._rewriter.flush()

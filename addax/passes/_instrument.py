@@ -44,6 +44,9 @@ class Instrument:
     def after_pass(self, name: str, model: ir.Model, *, changed: bool) -> None:
         """The pass `name` has run; the model is well formed again."""
 
+    def on_match(self, matcher: Matcher, node: ir.Node) -> None:
+        """A rule's pattern matched at `node`; its build function is about to run."""
+
     def on_rewrite(self, rewrite: Rewrite) -> None:
         """A rewrite is about to be committed."""
 
@@ -73,6 +76,10 @@ class Instruments(Instrument):
     def after_pass(self, name: str, model: ir.Model, *, changed: bool) -> None:
         for member in self.members:
             member.after_pass(name, model, changed=changed)
+
+    def on_match(self, matcher: Matcher, node: ir.Node) -> None:
+        for member in self.members:
+            member.on_match(matcher, node)
 
     def on_rewrite(self, rewrite: Rewrite) -> None:
         for member in self.members:

@@ -20,7 +20,7 @@ from addax.ir.certificate._encoding import Json, decode_attributes, decode_tenso
 from addax.ir.certificate._evidence import Examiner
 from addax.ir.certificate._numbering import Numbering, lift_constants
 from addax.ir.certificate._steps import Evidence, Step
-from addax.ir.model import clone, scopes
+from addax.ir.model import clone, prune, scopes
 from addax.ir.query import constant_tensor
 from addax.ir.rule import Decline
 from addax.ir.shapes import ShapeInference, infer_shapes
@@ -74,16 +74,9 @@ class Checker:
 
     def finish(self) -> ir.Model:
         """The model that the steps made, without what nobody reads, in order."""
-        for scope in reversed(list(scopes(self.model))):
-            graph = scope.graph if isinstance(scope, ir.Function) else scope
-            graph.sort()
-            for node in reversed(list(graph)):
-                if not any(v.uses() or v.is_graph_output() for v in node.outputs):
-                    _release(node)
-                    graph.remove(node, safe=True)
-            for name, value in list(graph.initializers.items()):
-                if not (value.uses() or value.is_graph_output() or value.is_graph_input()):
-                    del graph.initializers[name]
+        prune(self.model)
+        for scope in scopes(self.model):
+            (scope.graph if isinstance(scope, ir.Function) else scope).sort()
         return self.model
 
     def _value(self, number: int | None) -> ir.Value | None:
@@ -236,21 +229,6 @@ class Checker:
             node = nodes.pop()
             if self._shapes.learn(node):
                 nodes += [reader for value in node.outputs for reader in value.consumers()]
-
-
-def _release(node: ir.Node) -> None:
-    """Let the subgraphs of a node that goes read nothing any more."""
-    for attribute in node.attributes.values():
-        graphs: Any = ()
-        if attribute.type == ir.AttributeType.GRAPH:
-            graphs = (attribute.value,)
-        elif attribute.type == ir.AttributeType.GRAPHS:
-            graphs = attribute.value
-        for graph in graphs:
-            for inner in graph:
-                _release(inner)
-                for place in range(len(inner.inputs)):
-                    inner.replace_input_with(place, None)
 
 
 def _body(root: ir.Node, name: str, place: int) -> ir.Graph:

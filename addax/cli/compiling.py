@@ -1,38 +1,12 @@
-"""The command line: `addax optimize`, `passes`, `explain`, `show`.
-
-Exit codes: 0 done; 1 an error of addax, one line on standard error; 2 wrong usage;
-130 interrupted.
-"""
+"""Commands that compile and show: `optimize`, `passes`, `explain`, `show`."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-app = typer.Typer(
-    help="A compiler that chops the multiplications out of neural networks.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
-
-ModelPath = Annotated[Path, typer.Argument(help="An ONNX file.", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-
-
-def main() -> None:
-    """Run the command line; errors of addax become one line and exit code 1."""
-    from addax.errors import AddaxError
-
-    try:
-        app()
-    except AddaxError as error:
-        print(f"addax: error: {error}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        print("addax: interrupted; nothing half-written stays", file=sys.stderr)
-        sys.exit(130)
+from addax.cli._options import AsJson, ModelPath, app
 
 
 @app.command()
