@@ -17,8 +17,10 @@ import onnx
 import onnx_ir as ir
 import torch
 
+from addax.api import optimize
 from addax.demo import load_images, load_model
 from addax.frontend import to_ir
+from addax.ir.certificate import replay
 from addax.ir.equivalence import compare
 from addax.ir.interpret import nearest
 from addax.ir.model import clone
@@ -26,7 +28,7 @@ from addax.ir.proof import prove_equal, prove_rewrite
 from addax.passes._instrument import Instrument, Rewrite
 from addax.passes._pipeline import run_pipeline
 from bench import zoo
-from bench.measure import arguments, emit_json, table
+from bench.measure import arguments, emit_json, interleave, table
 from bench.outcomes import OUTCOMES, Judge, Optimizer
 from bench.peers import TOOLS
 from tests.strategies.arrays import FINITE, feeds_for
@@ -102,6 +104,41 @@ def whole(quick: bool) -> list[dict[str, Any]]:
         )
     table("a whole network proved, at two random points", rows)
     return rows
+
+
+def overhead(quick: bool) -> list[dict[str, Any]]:
+    """`optimize(verify=True)` beside `optimize`, from the module and from its graph."""
+    rows = []
+    for entry in zoo.entries():
+        if entry.name not in ({"cifar-resnet20"} if quick else {"deit-tiny", "llama-stories260k"}):
+            continue
+        module, graph = entry.build(), imported(entry)
+        inputs = {"example_inputs": entry.example_inputs(), "dynamic_shapes": entry.dynamic_shapes}
+        for source, model, given in (("module", module, inputs), ("graph", graph, {})):
+            timings = interleave(
+                {
+                    "plain": lambda m=model, g=given: optimize(m, **g),
+                    "verified": lambda m=model, g=given: optimize(m, verify=True, **g),
+                },
+                rounds=2 if quick else 5,
+                min_time=0,
+            )
+            rows.append(
+                {
+                    "network": entry.name,
+                    "from": source,
+                    "plain, cpu s": timings.seconds("plain", "cpu").p50,
+                    "verified, cpu s": timings.seconds("verified", "cpu").p50,
+                    "ratio": timings.ratio("verified", "plain", "cpu"),
+                }
+            )
+        made = optimize(graph, verify=True)
+        assert made.certificate is not None
+        began = time.thread_time()
+        found = replay(graph, made.model, made.certificate)
+        rows[-1] |= {"replay, cpu s": time.thread_time() - began, "holds": found.is_complete}
+    table("optimize(verify=True) beside optimize", rows)
+    return [{k: getattr(v, "p50", v) for k, v in row.items()} for row in rows]
 
 
 def ulps(quick: bool, rng: np.random.Generator) -> list[dict[str, Any]]:
@@ -252,6 +289,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 PARTS: dict[str, Callable[[bool, np.random.Generator], Any]] = {
     "instances": lambda quick, _: instances(quick),
     "networks": lambda quick, _: whole(quick),
+    "overhead": lambda quick, _: overhead(quick),
     "ulps": ulps,
     "pair": lambda _, rng: pair(rng),
     "random": lambda quick, rng: random_graphs(40 if quick else 5000, rng),
