@@ -1,0 +1,1 @@
+"""What `addax.ir.numbers` is made of."""
