@@ -1,18 +1,22 @@
-"""Which rewrite broke it: binary search over the number of rewrites."""
+"""Which rewrite broke it: binary search over the number of rewrites.
+
+Algebra     the model after k rewrites is the same in every run, so "good after k - 1, bad after k"
+            names rewrite k; the search needs log2 of their number of runs
+"""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
 
+from addax.debugging._slices import Slices, name_nodes
 from addax.debugging.faults import Fault, ask
-from addax.errors import AddaxError, InputError
-from addax.ir.certificate import sides
-from addax.ir.interpret import nearest
+from addax.errors import InputError
 from addax.ir.match import Matcher
 from addax.ir.model import clone
 from addax.ir.origin import describe
-from addax.ir.text import to_text
+from addax.ir.rule import Rule
 from addax.passes._instrument import Instrument, Rewrite
 from addax.passes._pipeline import Pipeline, run_pipeline
 
@@ -31,7 +35,10 @@ class Culprit:
         fault: What is wrong from there on.
         before: The nodes that were replaced, as text.
         after: What took their place, as text.
-        case: A block for a case file: the nodes that were replaced, as a model.
+        case: A block for a case file: the smallest part of the model in which the rule fires.
+        is_confirmed: Whether the case alone shows the rule computing something else.
+        is_monotone: Whether the model was bad after all larger numbers that were tried, and good
+            after all smaller ones.
     """
 
     number: int
@@ -44,14 +51,36 @@ class Culprit:
     before: str
     after: str
     case: str
+    is_confirmed: bool
+    is_monotone: bool
+
+    @property
+    def case_name(self) -> str:
+        """What the tests expect the file with cases of this rule to be called."""
+        return f"{self.rule.replace('/', '.', 1)}.txt"
+
+    def save_case(self, folder: Path) -> Path:
+        """Write the case, after those that the file has already; returns the file's path."""
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / self.case_name
+        known = path.read_text("utf-8") if path.exists() else ""
+        if self.case not in known:
+            path.write_text(f"{known.rstrip()}\n\n{self.case}".lstrip(), "utf-8")
+        return path
 
     def __str__(self) -> str:
         bound = ", ".join(f"{name} = {value}" for name, value in self.bindings.items())
-        return (
+        lines = [
             f"rewrite {self.number} of {self.total}: {self.rule} ({self.where}) at {self.node}"
-            f"{', with ' + bound if bound else ''}\nfault: {self.fault}\n\n"
-            f"before:\n{self.before}\nafter:\n{self.after}"
-        )
+            f"{', with ' + bound if bound else ''}",
+            f"fault: {self.fault}",
+            f"tested: good after {self.number - 1} rewrites, bad after {self.number}",
+        ]
+        if not self.is_monotone:
+            lines.append("not the only one: with other numbers of rewrites it comes and goes")
+        case = "shows the fault alone" if self.is_confirmed else "does not show the fault alone"
+        lines += ["", f"before:\n{self.before}", f"after:\n{self.after}", f"the case {case}"]
+        return "\n".join(lines)
 
 
 def bisect(model: ir.Model, fault: Fault, pipeline: Pipeline | None = None) -> Culprit:
@@ -74,36 +103,65 @@ def bisect(model: ir.Model, fault: Fault, pipeline: Pipeline | None = None) -> C
     found = ask(fault, model, None)
     if found is None:
         raise InputError(f"the fault is not there after all {total} rewrites")
-    low, high = 0, 1 if total is None else total  # good after `low`, bad after `high`
+    high = 1 if total is None else total
     while total is None and ask(fault, model, high) is None:
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        if ask(fault, model, middle) is None:
-            low = middle
-        else:
-            high = middle
-    return _culprit(model, pipeline, high, total or high, ask(fault, model, high) or found)
+        high *= 2
+    low, is_monotone = 0, True
+    while True:
+        low, high = _neighbours(model, fault, low, high)
+        earlier = _bad_before(model, fault, low)
+        if earlier is None:
+            break
+        low, high, is_monotone = 0, earlier, False
+    what = ask(fault, model, high) or found
+    return _culprit(model, pipeline, high, total or high, what, is_monotone=is_monotone)
+
+
+def _neighbours(model: ir.Model, fault: Fault, good: int, bad: int) -> tuple[int, int]:
+    """Neighbouring numbers of rewrites of which the first is good and the second bad."""
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        good, bad = (middle, bad) if ask(fault, model, middle) is None else (good, middle)
+    return good, bad
+
+
+_PROBES = 4
+
+
+def _bad_before(model: ir.Model, fault: Fault, good: int) -> int | None:
+    """A number of rewrites below `good` that is bad, among a few that are tried."""
+    probes = sorted({good * k // (_PROBES + 1) for k in range(1, _PROBES + 1)} - {0})
+    return next((k for k in probes if ask(fault, model, k) is not None), None)
 
 
 class _Last(Instrument):
     """Counts rewrites, and remembers the one that is wanted, or the attempt at it."""
 
-    def __init__(self, model: ir.Model, wanted: int) -> None:
-        self.model, self.wanted, self.count = model, wanted, 0
-        self.tried: dict[str, Any] = {}
-        self.seen: dict[str, Any] = {}
+    def __init__(self, wanted: int) -> None:
+        self.wanted, self.count = wanted, 0
+        self.rule: Rule | None = None
+        self.node, self.name = "", ""
+        self.bindings: dict[str, str] = {}
 
     def on_match(self, matcher: Matcher, node: ir.Node) -> None:
         if self.count + 1 == self.wanted:
-            rule = matcher.rule
-            head = {"rule": rule.name, "where": rule.where, "node": describe(node)}
-            self.tried = {**head, "bindings": {}, "before": "", "after": "", "case": ""}
+            self.rule, self.node, self.name = matcher.rule, describe(node), str(node.name)
+            self.bindings = {}
 
     def on_rewrite(self, rewrite: Rewrite) -> None:
+        if self.count + 1 == self.wanted:
+            rule = self.rule = rewrite.matcher.rule
+            self.node, self.name = describe(rewrite.root), str(rewrite.root.name)
+            self.bindings = _bindings(rule, rewrite.arguments)
+
+    def after_rewrite(self, rewrite: Rewrite, arrivals: list[ir.Node]) -> None:
+        self.count += 1
+
+    def on_share(self, rule: Rule, old: ir.Value, new: ir.Value) -> None:
         self.count += 1
         if self.count == self.wanted:
-            self.seen = _described(rewrite, self.model)
+            self.rule, self.node = rule, f"the constant {old.name!r}"
+            self.bindings = {"old": str(old.name), "new": str(new.name)}
 
 
 def _count(model: ir.Model, pipeline: Pipeline | None) -> int | None:
@@ -115,44 +173,45 @@ def _count(model: ir.Model, pipeline: Pipeline | None) -> int | None:
 
 
 def _culprit(
-    model: ir.Model, pipeline: Pipeline | None, number: int, total: int, fault: str
+    model: ir.Model,
+    pipeline: Pipeline | None,
+    number: int,
+    total: int,
+    fault: str,
+    *,
+    is_monotone: bool,
 ) -> Culprit:
-    copy = clone(model)
-    last = _Last(copy, number)
+    before = clone(model)
+    name_nodes(before)
+    after, last = clone(before), _Last(number)
+    run_pipeline(before, pipeline, fuel=number - 1)
     try:
-        run_pipeline(copy, pipeline, fuel=number, instruments=[last])
+        run_pipeline(after, pipeline, fuel=number, instruments=[last])
+        slices = Slices.between(before, after)
     except Exception:  # the fault: an error while this rewrite was prepared, or made
-        last.seen = last.seen or last.tried
-    return Culprit(number=number, total=total, fault=fault, **last.seen)
+        slices = Slices.at(before, last.name)
+    rule = last.rule
+    text, is_confirmed = slices.case(rule, pipeline)
+    return Culprit(
+        number,
+        total,
+        rule.name if rule else "(no rule)",
+        rule.where if rule else "the driver",
+        last.node,
+        last.bindings,
+        fault,
+        slices.before_text,
+        slices.after_text,
+        f"# fires: found by bisect at {last.node}\n{text}",
+        is_confirmed,
+        is_monotone,
+    )
 
 
-def _described(rewrite: Rewrite, model: ir.Model) -> dict[str, Any]:
-    rule = rewrite.matcher.rule
+def _bindings(rule: Rule, arguments: tuple[Any, ...]) -> dict[str, str]:
     names = rule.build.__code__.co_varnames[1 : rule.build.__code__.co_argcount]
-    bindings = {
+    return {
         name: str(value.name)
-        for name, value in zip(names, rewrite.arguments, strict=False)
+        for name, value in zip(names, arguments, strict=False)
         if isinstance(value, ir.Value)
     }
-    texts = _texts(rewrite, model)
-    case = f"# fires: found by bisect at {describe(rewrite.root)}\n{texts[0]}" if texts[0] else ""
-    return {
-        "rule": rule.name,
-        "where": rule.where,
-        "node": describe(rewrite.root),
-        "bindings": bindings,
-        "before": texts[0],
-        "after": texts[1],
-        "case": case,
-    }
-
-
-def _texts(rewrite: Rewrite, model: ir.Model) -> tuple[str, str]:
-    """Both sides as models of their own; nothing where they cannot stand alone."""
-    matched = nearest(rewrite.matcher.rule, rewrite.root).nodes
-    nodes = [node for node in model.graph.all_nodes() if node in {*matched, rewrite.root}]
-    try:
-        before, after = sides(rewrite.replacement, nodes, model)
-    except AddaxError:
-        return "", ""
-    return to_text(before), to_text(after)

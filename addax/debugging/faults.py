@@ -109,6 +109,17 @@ class Fails:
         return f"the command ended with {done.returncode}" if done.returncode else None
 
 
+def optimizing(
+    model: ir.Model, pipeline: Pipeline | None = None, feeds: Iterable[Feeds] | None = None
+) -> Fault:
+    """What to look for in a model that is not well after optimizing: its crash, or a difference."""
+    try:
+        optimized(model, pipeline, None)
+    except Exception as error:  # a crash is any error at all
+        return Crashes(pipeline, type(error))
+    return Differs(pipeline, feeds)
+
+
 def ask(fault: Fault, model: ir.Model, fuel: int | None = None) -> str | None:
     """The fault of a model; one that cannot be optimized at all has that one."""
     try:
@@ -119,4 +130,4 @@ def ask(fault: Fault, model: ir.Model, fuel: int | None = None) -> str | None:
         return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
-__all__: list[Any] = ["Crashes", "Differs", "Fails", "Fault", "ask", "optimized"]
+__all__: list[Any] = ["Crashes", "Differs", "Fails", "Fault", "ask", "optimized", "optimizing"]
