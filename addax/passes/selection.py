@@ -113,7 +113,7 @@ def _spelt(cut: Cut, size: int | str | None) -> Cut:
 
 
 def _is_full(cut: Cut, size: int | str | None) -> bool:
-    return cut.is_everything or (isinstance(size, int) and cut == Cut(0, size))
+    return cut.is_everything or cut == (0, size, 1)
 
 
 def _is_written(node: ir.Node, cuts: dict[int, Cut]) -> bool:

@@ -134,18 +134,18 @@ def broken(family: Family, known: list[Expected], kind: str) -> str | None:
         for case in known:
             if case.rewrites and (law := _numbers(family, case, fuel=1)):
                 return law
-    look = None
+    weakest = None
     for case in known:
         found = next(_violations(family, case), None)
-        if found == "text":
-            look = found
+        if found in {"fewer", "text"}:
+            weakest = found if weakest != "fewer" else weakest
         elif found is not None:
             return found
-    return look
+    return weakest
 
 
 def _violations(family: Family, known: Expected) -> Iterator[str]:
-    """The laws that one case sees broken; `text` only if no other is."""
+    """The laws that one case sees broken; `fewer` and `text`, what a golden shows, come last."""
     case, budget = known.case, 3 * known.rewrites + 20
     after = clone(known.before)
     try:
@@ -164,6 +164,10 @@ def _violations(family: Family, known: Expected) -> Iterator[str]:
             yield "fires"
             return
         yield from _of_results(family, known, after)
+        if count < known.rewrites:
+            yield "fewer"
+        if to_text(after) != known.text:
+            yield "proof" if _is_refuted(known.before, after) else "text"
     elif count or (known.reasons and case.heading not in reasons):
         yield "declines"
 
@@ -184,8 +188,6 @@ def _of_results(family: Family, known: Expected, after: ir.Model) -> Iterator[st
             yield "settles"
     except ConvergenceError:
         yield "settles"
-    if to_text(after) != known.text:
-        yield "proof" if _is_refuted(known.before, after) else "text"
 
 
 def _numbers(family: Family, known: Expected, fuel: int | None = None) -> str | None:

@@ -167,15 +167,16 @@ def _of_conditions(node: ast.AST) -> Iterator[Site]:
             for at, operator in enumerate(node.ops):
                 if type(operator) in _EDGES:
                     yield "edge", node, _setter(node.ops, at, _EDGES[type(operator)]())
-        case ast.BoolOp() if not _is_default(node):
-            neutral = isinstance(node.op, ast.And)
-            for at in range(len(node.values)):
-                yield "term", node, _setter(node.values, at, ast.Constant(neutral))
+        case ast.BoolOp(op=ast.And()):
+            yield from _terms(node, neutral=True)
+        case ast.If(test=ast.BoolOp(op=ast.Or()) as test, body=[ast.Expr() as only], orelse=[]):
+            if _declines(only):
+                yield from _terms(test, neutral=False)
 
 
 def _of_guards(node: ast.AST) -> Iterator[Site]:
     match node:
-        case ast.Call(func=ast.Name(id="EveryNode")) if node.args:
+        case ast.Call(func=ast.Name(id="EveryNode"), args=[ast.Name(), *_]):
             always = ast.parse("lambda node: True", mode="eval").body
             yield "guard", node, _setter(node.args, 0, always)
         case ast.Expr(value=ast.Call(func=ast.Name(id="require" | "store_once"))):
@@ -233,9 +234,22 @@ def _is_sequence(node: ast.BinOp) -> bool:
     )
 
 
-def _is_default(node: ast.BoolOp) -> bool:
-    """Whether it says what stands for nothing, as in `shape(x) or ()`."""
-    return isinstance(node.op, ast.Or) and isinstance(node.values[-1], ast.Tuple | ast.Constant)
+def _terms(node: ast.BoolOp, *, neutral: bool) -> Iterator[Site]:
+    for at, term in enumerate(node.values):
+        if not _is_for_types(term):
+            yield "term", node, _setter(node.values, at, ast.Constant(neutral))
+
+
+def _is_for_types(term: ast.expr) -> bool:
+    """Whether a variable is asked to be there: mypy sees it used where that is not asked."""
+    match term:
+        case ast.Compare(
+            left=ast.Name() | ast.Attribute(),
+            ops=[ast.Is() | ast.IsNot()],
+            comparators=[ast.Constant(value=None)],
+        ):
+            return True
+    return False
 
 
 def _name(text: str) -> ast.Name:
