@@ -31,6 +31,7 @@ from addax.passes._checking import CheckEach
 from addax.passes._family import families
 from addax.passes._instrument import Instrument
 from addax.passes._pipeline import Pipeline, Step, run_pipeline
+from addax.passes._reproducing import Reproduce
 from addax.progress import Progress
 from addax.report import Report, Size
 
@@ -149,6 +150,9 @@ def optimize(
         ExportError, InputError: If a module cannot be exported on `example_inputs`.
         ConvergenceError: If rewriting does not end.
         VerificationError: If `check` or `verify` finds a pass that changes what it must not.
+
+    When a pass raises, a folder `addax-repro-...` with all that is needed to see it again is left
+    in the current folder; the error has a note that names it (`ADDAX_REPRO=` turns this off).
     """
     plan = _plan(target, allow, calibration, pipeline, fuel)
     began = time.perf_counter()
@@ -157,7 +161,12 @@ def optimize(
         graph = to_ir(model, example_inputs, dynamic_shapes=dynamic_shapes)
         infer_shapes(graph)
         before = Size.of(graph)
-        instruments: list[Instrument] = [shown]
+        crash = Reproduce(
+            lambda: to_ir(model, example_inputs, dynamic_shapes=dynamic_shapes),
+            plan,
+            ("--certificate certificate.json",) if verify else (),
+        )
+        instruments: list[Instrument] = [shown, crash]
         if check is not None:
             instruments.append(CheckEach(graph, check))
         recorder, original = None, None

@@ -21,6 +21,10 @@ def optimize(
         str | None, typer.Option(help="Exactly what runs, such as cleanup,fold-affine.")
     ] = None,
     fuel: Annotated[int | None, typer.Option(help="Stop after this many rewrites.")] = None,
+    certificate: Annotated[
+        Path | None,
+        typer.Option(help="Prove each rewrite, and write here what `addax verify` can replay."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Rewrite MODEL to a fixed point and write it to OUTPUT."""
@@ -28,8 +32,17 @@ def optimize(
 
     from addax.api import optimize as run
 
-    made = run(model, target=target, allow=tuple(allow or ()), pipeline=pipeline, fuel=fuel)
+    made = run(
+        model,
+        target=target,
+        allow=tuple(allow or ()),
+        pipeline=pipeline,
+        fuel=fuel,
+        verify=certificate is not None,
+    )
     made.save(output)
+    if certificate is not None and made.certificate is not None:
+        made.certificate.save(certificate)
     if as_json:
         print(made.report.to_json())
     else:
