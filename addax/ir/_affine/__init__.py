@@ -1,0 +1,1 @@
+"""What `addax.ir.affine` is made of."""
