@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnx.parser
 import pytest
@@ -60,6 +61,104 @@ def test_explain_says_where_a_rule_applied_and_where_not(model):
 
 def test_show_prints_canonical_text(model):
     assert "Relu" in run("show", model)
+
+
+WRONG = """<ir_version: 10, opset_import: ["": 18]>
+g (float[2] x) => (float[2] y) { a = Neg(x) y = Relu(a) }"""
+
+
+def ended(code: int, *arguments: object) -> str:
+    result = CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+    assert code == result.exit_code, result.output
+    return result.stdout
+
+
+@pytest.fixture
+def wrong(tmp_path: Path) -> Path:
+    path = tmp_path / "wrong.onnx"
+    onnx.save(onnx.parser.parse_model(WRONG), path)
+    return path
+
+
+def test_verify_proves_what_optimize_made_and_replays_its_certificate(model, tmp_path):
+    out, certificate = tmp_path / "out.onnx", tmp_path / "c.json"
+    run("optimize", model, "-o", out, "--certificate", certificate)
+    printed = ended(0, "verify", model, out, "--certificate", certificate)
+    assert printed.startswith("proved: the same function over the reals")
+    assert "the proof is wrong with a probability of at most" in printed
+    assert "\ncertificate: " in printed
+    record = json.loads(ended(0, "verify", model, out, "--json"))
+    assert ("proved", "proved") == (record["verdict"], record["proof"])
+
+
+def test_verify_says_what_differs(model, wrong, tmp_path):
+    printed = ended(3, "verify", model, wrong)
+    assert printed.startswith("different: y[")
+    data = tmp_path / "x.npz"
+    np.savez(data, x=np.ones(2, np.float32))
+    assert "y[0]: 1.0 became 0.0" in ended(3, "verify", model, wrong, "--data", data)
+    assert "different" == json.loads(ended(3, "verify", model, wrong, "--json"))["verdict"]
+
+
+def test_verify_rejects_a_certificate_of_something_else(model, wrong, tmp_path):
+    certificate = tmp_path / "c.json"
+    run("optimize", model, "-o", tmp_path / "out.onnx", "--certificate", certificate)
+    record = json.loads(ended(3, "verify", model, model, "--certificate", certificate, "--json"))
+    assert (True, False) == (record["verdict"] == "proved", record["certificate"]["holds"])
+
+
+def test_verify_leaves_open_what_it_cannot_decide(tmp_path):
+    path = tmp_path / "empty.onnx"
+    text = (
+        """<ir_version: 10, opset_import: ["": 18]> g (float[0] x) => (float[0] y) {y = Neg(x)}"""
+    )
+    onnx.save(onnx.parser.parse_model(text), path)
+    assert ended(4, "verify", path, path).startswith("undecided: ")
+
+
+def test_agree_prints_a_table(model):
+    engines = ("--against", "judge", "--against", "onnxruntime")
+    printed = ended(0, "agree", model, *engines)
+    assert ["engine", "judge", "onnxruntime"] == [x.split()[0] for x in printed.splitlines()]
+    record = json.loads(ended(0, "agree", model, *engines, "--json"))
+    assert ["agrees", "agrees"] == [v["state"] for v in record["verdicts"]]
+    assert "judge" in ended(4, "agree", model, "--against", "judge")
+
+
+def test_bisect_finds_nothing_where_nothing_is_wrong(model):
+    assert "no fault" in ended(0, "bisect", model)
+    assert "null\n" == ended(0, "bisect", model, "--json")
+
+
+CHECK = (
+    f"{sys.executable} -c 'import sys, onnx; "
+    'sys.exit(all(n.op_type != "Mul" for n in onnx.load(sys.argv[1]).graph.node))\''
+)
+
+
+def test_bisect_names_the_rewrite_and_writes_a_case(model, tmp_path):
+    printed = ended(3, "bisect", model, "--check", CHECK, "--cases", tmp_path / "cases")
+    assert "rewrite 1 of 2: cleanup/" in printed
+    (case,) = (tmp_path / "cases").iterdir()
+    assert case.read_text().startswith("# fires: found by bisect at Mul")
+
+
+def test_reduce_writes_the_model_and_its_inputs(model, tmp_path):
+    out = tmp_path / "small.onnx"
+    printed = run("reduce", model, "-o", out, "--check", CHECK)
+    assert "3 nodes became 1" in printed
+    assert out.exists()
+    assert out.with_suffix(".npz").exists()
+
+
+def test_reduce_needs_a_fault(model, tmp_path):
+    done = command("reduce", model, "-o", tmp_path / "small.onnx")
+    assert (1, True) == (done.returncode, "expected a model with the fault" in done.stderr)
+
+
+def test_data_that_is_no_npz_file_is_refused(model):
+    done = command("verify", model, model, "--data", model)
+    assert (1, True) == (done.returncode, "expected an .npz file with an array" in done.stderr)
 
 
 def command(*arguments: object) -> subprocess.CompletedProcess[str]:
