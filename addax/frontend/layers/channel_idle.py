@@ -76,8 +76,9 @@ class ChannelIdleFeedForward(nn.Module):
             raise OptionError(f"expected norm to be one of {', '.join(NORMS)}; got {norm!r}")
         dim, hidden = at_least_one("dim", dim), at_least_one("hidden", hidden)
         self.active = active_channels(hidden, idle_ratio)
-        norms = {"batch": LastAxisBatchNorm, "layer": nn.LayerNorm, "none": lambda _: nn.Identity()}
-        self.norm1 = norms[norm](dim)
+        self.norm1 = {"batch": LastAxisBatchNorm, "layer": nn.LayerNorm, "none": nn.Identity}[norm](
+            dim
+        )
         self.fc1 = nn.Linear(dim, hidden)
         self.act = activation()
         self.drop = nn.Dropout(dropout)

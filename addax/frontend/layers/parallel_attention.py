@@ -1,6 +1,9 @@
 """Multi-head self-attention with parallel branches that merge into one."""
 
+from typing import cast
+
 from torch import Tensor, nn
+from torch.nn import functional
 
 from addax.errors import OptionError
 from addax.frontend.layers.branch_affine import branch_affines
@@ -74,23 +77,25 @@ class ParallelAttention(JoinedBranches):
         mixed = [self._attend(*qkv, mask) for qkv in zip(queries, keys, values, strict=True)]
         if len(mixed) == 1:
             mixed = mixed * self.branches
-        return add_up([self._project(p, m) for p, m in zip(self.proj, mixed, strict=True)])
+        pairs = zip(self.proj, mixed, strict=True)
+        return add_up([self._project(cast("nn.Linear", proj), part) for proj, part in pairs])
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         """The heads' mixtures of values [N, h, T, d] from q, k, v[N, T, D]."""
         q, k, v = (
-            part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (query, key, value)
+            part.reshape(*part.shape[:2], self.heads, -1).transpose(1, 2)
+            for part in (query, key, value)
         )
         scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
         if mask is not None:
             scores = scores + mask
-        weights: Tensor = self.drop(scores.softmax(dim=-1))
-        return weights @ v
+        mixed: Tensor = self.drop(scores.softmax(dim=-1)) @ v
+        return mixed
 
-    def _project(self, proj: nn.Module, mixed: Tensor) -> Tensor:
+    def _project(self, proj: nn.Linear, mixed: Tensor) -> Tensor:
         """The sum over heads of mixed[N, h, T, d] times Wo_h[d, D], plus the bias."""
         if not self.blockwise:
-            y: Tensor = proj(mixed.transpose(1, 2).flatten(2))
-            return y
-        blocks = proj.weight.t().unflatten(0, (self.heads, -1))
-        return (mixed @ blocks).sum(dim=1) + proj.bias
+            return functional.linear(mixed.transpose(1, 2).flatten(2), proj.weight, proj.bias)
+        blocks = proj.weight.t().reshape(self.heads, -1, len(proj.weight))
+        y: Tensor = (mixed @ blocks).sum(dim=1) + proj.bias
+        return y
