@@ -17,8 +17,8 @@ def _shape(op: Op, x: ir.Value, y: ir.Value) -> ir.Value:
 
 @rule("cleanup/wrong-sign", match=_shape, exact=Exact.REASSOCIATED)
 def wrong_sign(op: Op, x: ir.Value, y: ir.Value) -> ir.Value:
-    """A rule that is wrong: tanh(x - y) -> -tanh(x - y)."""
-    return op.Neg(op.Tanh(op.Sub(op.Identity(x), y)))
+    """A rule that is wrong: tanh(x - y) -> tanh(x + y)."""
+    return op.Tanh(op.Add(x, y))
 
 
 @rule("cleanup/crash", match=_shape, exact=Exact.BITWISE)

@@ -46,7 +46,7 @@ def test_bisect_names_the_rewrite_that_changes_the_result(plant, model, tmp_path
     text = str(found)
     assert f"rewrite {found.number} of {found.total}: cleanup/wrong-sign (planted.py:" in text
     assert "Tanh" in found.before
-    assert "Neg" in found.after
+    assert "Add" in found.after
     path = tmp_path / "cleanup.wrong-sign.txt"
     path.write_text(found.case, "utf-8")
     (case,) = read_file(path)
