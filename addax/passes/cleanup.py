@@ -46,7 +46,7 @@ def _is_constant_node(node: ir.Node) -> bool:
     for value in node.inputs:
         if value is not None and constant_tensor(value) is None:
             return False
-    return bool(node.inputs) and not node.domain and node.op_type not in _NOT_FOLDABLE
+    return not node.domain and node.op_type not in _NOT_FOLDABLE
 
 
 @rule("cleanup/fold-constant", match=EveryNode(_is_constant_node), exact=Exact.REASSOCIATED)

@@ -136,10 +136,9 @@ def _source(op: Op, found: Sequence[int | str | None]) -> tuple[ir.Value, int]:
         decline("no input has an axis of this size")
     value, axis = source
     start = axis - position
-    require(
-        start >= 0 and (shape(value) or ())[start : start + len(found)] == tuple(found),
-        "no input has these sizes side by side", value,
-    )  # fmt: skip
+    # Before the first axis, the slice is too short.
+    beside = (shape(value) or ())[start : start + len(found)]
+    require(beside == tuple(found), "no input has these sizes side by side", value)
     return value, start
 
 

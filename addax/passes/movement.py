@@ -295,7 +295,7 @@ def _split_axes(
     k = 0
     for d in before:
         start = k
-        while d != 1 and elements(after[start:k]) != d:
+        while elements(after[start:k]) != d:
             k += 1
             if k > len(after):
                 return None
@@ -303,7 +303,7 @@ def _split_axes(
     rest = range(k, len(after))
     if 0 in before or any(after[i] != 1 for i in rest):
         return None
-    if rest and groups:
+    if groups:
         groups[-1] += rest
     return groups
 

@@ -154,8 +154,9 @@ def _of_operators(node: ast.AST) -> Iterator[Site]:
             if name in _OPERATORS:
                 yield "sign", node, _setter(node.func, "attr", _OPERATORS[name])
                 for at, argument in enumerate(node.args):
-                    if isinstance(argument, ast.Constant) and type(argument.value) is int:
-                        scaled = ast.Constant(argument.value * SCALE)
+                    number = argument.value if isinstance(argument, ast.Constant) else None
+                    if type(number) is int and number:
+                        scaled = ast.Constant(number * SCALE)
                         yield "scale", node, _setter(node.args, at, scaled)
             for keyword in node.keywords:
                 yield from _attributes(keyword)
@@ -244,7 +245,7 @@ def _is_for_types(term: ast.expr) -> bool:
     """Whether a variable is asked to be there: mypy sees it used where that is not asked."""
     match term:
         case ast.Compare(
-            left=ast.Name() | ast.Attribute(),
+            left=ast.Name() | ast.Attribute() | ast.Subscript(),
             ops=[ast.Is() | ast.IsNot()],
             comparators=[ast.Constant(value=None)],
         ):

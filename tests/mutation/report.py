@@ -45,9 +45,9 @@ def totals(found: Iterable[Survey]) -> str:
     changed = sum(m.kind == "scale" for s in found for m in s.survivors) + sum(scaled.values())
     return (
         f"{killed} of {count} mutants killed ({share(found):.1%}): {meaning} by meaning, "
-        f"{laws['tests']} by other tests, {laws['random']} by random models, {laws['fewer']} since "
-        f"they fire less often, {laws['text']} by text alone; of {changed} changes of 1 %, {shown} by numbers or proof, "
-        f"{scaled['text']} by text alone; {count - killed} survivors"
+        f"{laws['tests']} by other tests, {laws['random']} by random models, {laws['fewer']} "
+        f"since they fire less often, {laws['text']} by text alone; of {changed} changes of 1 %, "
+        f"{shown} by numbers or proof, {scaled['text']} by text alone; {count - killed} survivors"
     )
 
 
