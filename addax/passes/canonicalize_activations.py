@@ -350,7 +350,6 @@ def _clip(op: Op, x: ir.Value) -> ir.Value:
 @rule("canonicalize-activations/useless-bound", match=_clip, exact=Exact.REASSOCIATED)
 def useless_bound(op: Op, x: ir.Value) -> ir.Value:
     """Clip(x, low, high) -> the same without bounds that every finite number keeps."""
-    require(op.opset >= 11, "bounds are attributes before opset 11", x)
     low, high = (*op.root.inputs[1:], None, None)[:2]
     limits = known_dtype(x)
     lowest, highest = scalar(low), scalar(high)

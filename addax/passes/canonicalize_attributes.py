@@ -177,7 +177,7 @@ def _windows(node: ir.Node) -> tuple[list[int], list[int], list[int], list[int]]
     """Input sizes, kernel sizes, strides and dilations along the spatial axes."""
     sizes = (shape(node.inputs[0]) or ())[2:]
     kernel = attribute(node, "kernel_shape")
-    if kernel is None and node.op_type == "Conv":
+    if kernel is None:  # a convolution
         kernel = (shape(node.inputs[1]) or ())[2:]
     known = [n for n in sizes if isinstance(n, int)]
     kernels = [n for n in kernel or () if isinstance(n, int)]
