@@ -8,12 +8,20 @@ They are what `tests/whole/test_train_forms.py` holds `addax.optimize` to, and w
 compares tools on.
 """
 
-from bench.train_forms import convolutions
+from bench.train_forms import convolutions, depth, hybrids, idle, linears, sequences, traps
 from bench.train_forms._form import Counts, TrainForm
 
 __all__ = ["FORMS", "Counts", "TrainForm", "form"]
 
-FORMS: tuple[TrainForm, ...] = (*convolutions.FORMS,)
+FORMS: tuple[TrainForm, ...] = (
+    *convolutions.FORMS,
+    *sequences.FORMS,
+    *hybrids.FORMS,
+    *linears.FORMS,
+    *idle.FORMS,
+    *depth.FORMS,
+    *traps.FORMS,
+)
 
 
 def form(name: str) -> TrainForm:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from addax.ir.cost import cost_of
 from addax.ir.query import constant_tensor
+from addax.ir.shapes import infer_shapes
 
 LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _MOVEMENT = frozenset(
@@ -34,7 +35,8 @@ class Counts:
 
     @classmethod
     def of(cls, model: ir.Model) -> "Counts":
-        """Count the nodes of the main graph that depend on an input."""
+        """Count the nodes of the main graph that depend on an input; infers missing shapes."""
+        infer_shapes(model)
         nodes = [node for node in model.graph if constant_tensor(node.outputs[0]) is None]
         linear = [node for node in nodes if node.op_type in LINEAR]
         others = [node for node in nodes if node.op_type not in _MOVEMENT]
@@ -90,7 +92,7 @@ def _drawn(build: Callable[[], nn.Module], seed: int) -> nn.Module:
 def randomise(module: nn.Module) -> None:
     """Draw what initialization leaves at 0 and 1: statistics, gains and shifts, layer scales."""
     for child in module.modules():
-        if isinstance(child, nn.modules.batchnorm._BatchNorm):
+        if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
             assert child.running_mean is not None
             assert child.running_var is not None
             child.running_mean.normal_(0, 0.5)
