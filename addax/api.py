@@ -25,6 +25,7 @@ from addax.frontend import to_ir
 from addax.ir.certificate import Certificate
 from addax.ir.model import clone, save
 from addax.ir.shapes import infer_shapes
+from addax.ir.statistics import CALIBRATION, NOTES
 from addax.ir.verify import verify as require_well_formed
 from addax.passes._certifying import Certify
 from addax.passes._checking import CheckEach
@@ -38,6 +39,7 @@ from addax.report import Report, Size
 if TYPE_CHECKING:
     import torch
 
+    from addax.runtime.calibrate import Batches
     from addax.runtime.session import Session
 
 TARGETS = ("host", "portable")
@@ -132,8 +134,11 @@ def optimize(
             bytes, a `ModelProto` or an `onnx_ir.Model`. It is never changed.
         example_inputs: For a module of torch: a tensor, or a tuple or dict of them.
         target: Where it shall run: "host" (this machine) or "portable" (any ONNX Runtime).
-        allow: Families of approximate rewrites that may be used, by name.
-        calibration: Batches of real inputs, for approximate families.
+        allow: Families of approximate rewrites that may be used, by name, with their options where
+            wanted: ("channel-idle{ratio=0.5}",).
+        calibration: Batches of real inputs, for approximate families: each a tensor or array, a
+            tuple of them in the order of the inputs, or a dict by name. Read once, to a temporary
+            file.
         check: Feeds by input name; the model is evaluated on them after each pass, and a pass
             that moves the outputs further than its rules promise raises `VerificationError`.
         verify: Prove each rewrite before it is made, over the reals, or measure it within rounding
@@ -174,14 +179,25 @@ def optimize(
             original = clone(graph)
             recorder = Certify(graph)
             instruments.append(recorder)
-        statistics = run_pipeline(graph, plan, fuel=fuel, instruments=instruments)
+        facts: dict[str, Any] = {}
+        if calibration is not None:
+            from addax.runtime.calibrate import Batches
+
+            facts[CALIBRATION] = Batches(graph, calibration, shown.step)
+            original = clone(graph) if original is None else original
+        statistics = run_pipeline(graph, plan, fuel=fuel, instruments=instruments, facts=facts)
         shown.step("verifying the result")
         require_well_formed(graph)
+        notes = tuple(facts.get(NOTES, ()))
+        if notes and original is not None:
+            shown.step("measuring the error of the outputs")
+            notes += (_measured(facts[CALIBRATION], original, graph),)
     certificate = None if recorder is None else recorder.certificate(__version__)
-    notes = () if recorder is None else (recorder.summary,)
+    if recorder is not None:
+        notes = (recorder.summary, *notes)
     after, seconds = Size.of(graph), time.perf_counter() - began
     report = Report.of(str(plan), before, after, statistics, seconds, notes)
-    return Optimized(graph, report, target, certificate, original)
+    return Optimized(graph, report, target, certificate, original if verify else None)
 
 
 def _plan(
@@ -196,8 +212,12 @@ def _plan(
     if isinstance(allow, str):
         raise OptionError(f"allow takes a sequence of names, such as allow=({allow!r},)")
     approximate = [family.name for family in families().values() if not family.is_exact]
-    for name in allow:
+    allowed: dict[str, Step] = {}
+    for text in allow:
+        name, brace, _ = str(text).partition("{")
         _choose("allow", name, approximate)
+        steps = Pipeline.parse(text).steps if brace else (Step(families()[name]),)
+        allowed |= {step.family.name: step for step in steps}
     if fuel is not None and (not isinstance(fuel, int) or fuel < 0):
         raise OptionError(f"fuel must be a number of rewrites, 0 or more, or None; got {fuel!r}")
     if pipeline is not None:
@@ -207,10 +227,19 @@ def _plan(
                 f"add {', '.join(allow)} to the pipeline"
             )
         return Pipeline.parse(pipeline)
-    chosen = [f for f in families().values() if f.is_exact or f.name in allow]
-    if calibration is None and (needy := [f.name for f in chosen if not f.is_exact]):
-        raise OptionError(f"{', '.join(needy)} needs calibration=batches of real inputs")
-    return Pipeline(tuple(Step(family) for family in chosen))
+    if calibration is None and allowed:
+        raise OptionError(f"{', '.join(allowed)} needs calibration=batches of real inputs")
+    chosen = [f for f in families().values() if f.is_exact or f.name in allowed]
+    return Pipeline(tuple(allowed.get(family.name, Step(family)) for family in chosen))
+
+
+def _measured(calibration: "Batches", before: ir.Model, after: ir.Model) -> str:
+    """What approximation did to the outputs, on all calibration samples, in one line."""
+    from addax.runtime.calibrate import output_error
+
+    errors = output_error(calibration, before, after)
+    told = ", ".join(f"{name} {error:.3g}" for name, error in errors.items())
+    return f"relative error of the outputs on {calibration.samples} calibration samples: {told}"
 
 
 def _choose(option: str, name: Any, known: Sequence[str]) -> None:

@@ -1,0 +1,91 @@
+"""What calibration data says of values: running moments, and where passes get real activations.
+
+Passes never run a model. Who calls them may put a `Calibration` under `CALIBRATION` in the facts of
+a pipeline; a pass asks it for the activations of values of the model as it stands at that moment,
+batch by batch, and keeps sums. What a pass has to say to the user goes to the list under `NOTES`.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+import onnx_ir as ir
+
+CALIBRATION, NOTES = "calibration", "notes"
+
+_CHUNK = 4096  # rows made float64 at once
+_HELD_OUT = 4  # one sample in so many judges what the others fitted
+
+
+class Calibration(Protocol):
+    """Real inputs of a model, on which any of its values can be observed, as often as needed."""
+
+    @property
+    def samples(self) -> int:
+        """How many samples (entries of the inputs' first axis) there are."""
+
+    def observe(
+        self, model: ir.Model, values: Sequence[ir.Value]
+    ) -> Iterator[tuple[np.ndarray, ...]]:
+        """For each batch, the arrays that `values` of the main graph of `model` have on it."""
+
+    def sizes(self) -> tuple[int, ...]:
+        """The number of samples of each batch."""
+
+
+class Moments:
+    """Count, mean [D] and covariance [D, D] of rows [N, D] that come in pieces, in float64.
+
+    The update keeps a running mean, so that a large common offset costs no digits.
+    Source: Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm for computing sample
+    variances", 1979, eq. 2.1.
+    """
+
+    def __init__(self, width: int) -> None:
+        self.count = 0
+        self.mean = np.zeros(width)
+        self._scatter = np.zeros((width, width))
+
+    def add(self, *blocks: np.ndarray) -> None:
+        """Take in rows [N, D], given as one array or as blocks [N, D_i] side by side."""
+        for start in range(0, len(blocks[0]), _CHUNK):
+            rows = np.concatenate(
+                [block[start : start + _CHUNK].astype(np.float64) for block in blocks], axis=1
+            )
+            mean = rows.mean(0)
+            rows -= mean
+            shift, total = mean - self.mean, self.count + len(rows)
+            self._scatter += rows.T @ rows
+            self._scatter += np.outer(shift, shift) * (self.count * len(rows) / total)
+            self.mean = self.mean + shift * (len(rows) / total)
+            self.count = total
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """E[(row - mean)^T (row - mean)], [D, D]."""
+        return self._scatter / max(self.count, 1)
+
+
+def observe_moments(
+    calibration: Calibration, model: ir.Model, values: Sequence[ir.Value]
+) -> tuple[Moments, Moments]:
+    """Joint moments of `values` [..., D_i] side by side: of samples to fit on, of held-out ones.
+
+    One sample in four is held out, whole: the rows of one sample are much alike.
+    """
+    parts: tuple[Moments, Moments] | None = None
+    seen = 0
+    for samples, arrays in zip(
+        calibration.sizes(), calibration.observe(model, values), strict=True
+    ):
+        blocks = [array.reshape(-1, array.shape[-1]) for array in arrays]
+        rows = len(blocks[0])
+        # Row i belongs to sample i * samples // rows: every layout that keeps the batch in front.
+        held = (seen + np.arange(rows) * samples // max(rows, 1)) % _HELD_OUT == _HELD_OUT - 1
+        seen += samples
+        if parts is None:
+            width = sum(block.shape[1] for block in blocks)
+            parts = Moments(width), Moments(width)
+        parts[0].add(*(block[~held] for block in blocks))
+        parts[1].add(*(block[held] for block in blocks))
+    return parts or (Moments(0), Moments(0))
