@@ -12,7 +12,7 @@ from addax.ir.model import clone
 from addax.ir.parser import parse_text
 from addax.ir.rule import Exact
 from addax.passes._pipeline import run_pipeline
-from tests.strategies.graphs import models
+from tests.strategies.graphs import assemble, models
 
 
 def model(body: str, opset: int = 20) -> ir.Model:
@@ -203,3 +203,15 @@ def test_what_the_exact_passes_make_is_never_different(before: ir.Model, seed: i
     except (EvaluationError, InputError):
         return  # nothing that can be drawn suits it
     assert found.verdict != "different", str(found)
+
+
+def test_half_precision_constants_may_round_when_they_are_folded() -> None:
+    """float16 holds 11 digits in all, so that few digits do not tell a written number there."""
+    before = assemble(b"\x00\xb4\xf8" + bytes(13), [b"n" + bytes(9) + b"\x01" + bytes(5)])
+    after = clone(before)
+    run_pipeline(after)
+    assert any(v.dtype == ir.DataType.FLOAT16 for v in after.graph.initializers.values())
+    assert compare(before, after, sizes={"N": 2}).verdict == "equal"
+    wrong = next(v for v in after.graph.initializers.values() if len(v.shape or ()) == 4)
+    wrong.const_value = ir.Tensor((wrong.const_value.numpy() * np.float16(1.05)), name=wrong.name)
+    assert compare(before, after, sizes={"N": 2}).verdict == "different"

@@ -18,7 +18,6 @@ from addax.ir.model import clone, scopes
 from addax.ir.query import constant_tensor
 
 _DRAWS = 2
-_SHORT = 1 << 11  # a number of so few digits was written, not rounded
 
 
 def movement(
@@ -76,11 +75,20 @@ _EPS = {
 }
 """Half a unit in the last place of 1."""
 
+_SHORT = {
+    ir.DataType.FLOAT16: 1 << 5,
+    ir.DataType.BFLOAT16: 1 << 3,
+    ir.DataType.FLOAT: 1 << 11,
+    ir.DataType.DOUBLE: 1 << 11,
+}
+"""A number of so few digits was written, not rounded; well below what the type can hold."""
+
 
 def _rounded(tensor: ir.TensorProtocol, rng: np.random.Generator) -> ir.TensorProtocol:
     x = tensor.numpy().astype(np.float64)
+    short = _SHORT[tensor.dtype]
     with np.errstate(all="ignore"):
         fraction, _ = np.frexp(x)
-        was_rounded = np.isfinite(x) & (np.rint(fraction * _SHORT) != fraction * _SHORT)
+        was_rounded = np.isfinite(x) & (np.rint(fraction * short) != fraction * short)
         moved = x * (1 + _EPS[tensor.dtype] * rng.uniform(-1, 1, x.shape))
     return ir.Tensor(np.where(was_rounded, moved, x), name=tensor.name)
