@@ -94,6 +94,7 @@ def bisect(model: ir.Model, fault: Fault, pipeline: Pipeline | None = None) -> C
     Raises:
         InputError: The fault is not there after all rewrites, or is there before the first.
     """
+    fault = _remembering(fault)
     if ask(fault, model, 0) is not None:
         raise InputError(
             f"the fault is there before any rewrite ({ask(fault, model, 0)}): it is the model's or "
@@ -115,6 +116,18 @@ def bisect(model: ir.Model, fault: Fault, pipeline: Pipeline | None = None) -> C
         low, high, is_monotone = 0, earlier, False
     what = ask(fault, model, high) or found
     return _culprit(model, pipeline, high, total or high, what, is_monotone=is_monotone)
+
+
+def _remembering(fault: Fault) -> Fault:
+    """The fault of one model, asked once for each number of rewrites."""
+    known: dict[int | None, str | None] = {}
+
+    def once(model: ir.Model, fuel: int | None) -> str | None:
+        if fuel not in known:
+            known[fuel] = ask(fault, model, fuel)
+        return known[fuel]
+
+    return once
 
 
 def _neighbours(model: ir.Model, fault: Fault, good: int, bad: int) -> tuple[int, int]:

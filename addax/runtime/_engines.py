@@ -38,7 +38,7 @@ def ort_optimized(model: ir.Model, feeds: Feeds) -> dict[str, Any]:
 def torch(model: ir.Model, feeds: Feeds) -> dict[str, Any]:
     """The module of torch that `to_torch` makes."""
     if importlib.util.find_spec("torch") is None:
-        raise MissingEngineError("not installed: pip install addax[torch]")
+        raise MissingEngineError("not installed: pip install torch")
     import torch as runtime
 
     from addax.backends.to_torch import to_torch
