@@ -36,6 +36,7 @@ _NONLINEAR = (
     "Abs", "Celu", "Clip", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu",
     "Mish", "Relu", "Selu", "Sigmoid", "Softplus", "Softsign", "Swish", "Tanh", "ThresholdedRelu",
 )  # fmt: skip
+_DEPTH = 16  # nodes of an activation, one after another
 _SIMPLE = ("Add", "Div", "Identity", "Max", "Min", "Mul", "Neg", "Pow", "Sub")
 
 
@@ -156,7 +157,12 @@ def _read(root: ir.Node) -> _Site | str | None:
     return _Site(first, hidden, tuple(nodes), second.x, second)
 
 
-def _trace(value: ir.Value, nodes: dict[ir.Node, None], sources: dict[ir.Value, _Linear]) -> bool:
+def _trace(
+    value: ir.Value,
+    nodes: dict[ir.Node, None],
+    sources: dict[ir.Value, _Linear],
+    depth: int = _DEPTH,
+) -> bool:
     """Collect what computes `value`, number by number, from linear maps; False if more does."""
     if value in sources or scalar(value) is not None:
         return True
@@ -165,10 +171,10 @@ def _trace(value: ir.Value, nodes: dict[ir.Node, None], sources: dict[ir.Value, 
         sources[value] = found
         return True
     node = producer(value, *_NONLINEAR, *_SIMPLE)
-    if node is None:
+    if node is None or not depth:
         return False
     if node not in nodes:
-        if not all(v is None or _trace(v, nodes, sources) for v in node.inputs):
+        if not all(v is None or _trace(v, nodes, sources, depth - 1) for v in node.inputs):
             return False
         nodes[node] = None
     return True
