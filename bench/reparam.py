@@ -239,7 +239,8 @@ def transformers(quick: bool, seed: int, sizes: Sequence[str] = tuple(WIDTHS)) -
 
 def depth(quick: bool, seed: int) -> list[dict[str, Any]]:
     """ViT-Tiny of 12 layers, and as 6, 4 and 3 blocks of 2, 3 and 4 joined branches."""
-    modules = {"12 layers": drawn(partial(transformer, "tiny", 3 if quick else LAYERS), seed)}
+    layers = 3 if quick else LAYERS
+    modules = {f"{layers} layers": drawn(partial(transformer, "tiny", layers), seed)}
     for blocks, branches in list(BRANCHES.items())[2 if quick else 0 :]:
         attention = partial(ParallelAttention, branches=branches, joining=1.0)
         layer = partial(ParallelFeedForward, branches=branches, joining=1.0)

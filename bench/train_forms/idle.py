@@ -106,17 +106,16 @@ class Convolutional(nn.Module):
 
 
 class ConvolutionalIdeal(nn.Module):
-    """The folded form on images."""
+    """The folded form on images; A and L stay two convolutions."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.first = nn.Conv2d(D, ACTIVE + D, 1)
+        self.first, self.linear = nn.Conv2d(D, ACTIVE, 1), nn.Conv2d(D, D, 1)
         self.second = nn.Conv2d(ACTIVE, D, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map the pixels of x[B, D, H, W]."""
-        h, linear = self.first(x).split([ACTIVE, D], dim=1)
-        return self.second(functional.gelu(h)) + linear
+        return self.second(functional.gelu(self.first(x))) + self.linear(x)
 
 
 def attention(affine: bool) -> nn.Module:
