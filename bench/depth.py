@@ -46,7 +46,7 @@ FORMS = ((12, 1), (6, 2), (6, 1), (4, 3), (4, 1), (3, 4), (3, 1))
 QUICK_FORMS = ((4, 1), (2, 2), (2, 1))
 SIZES = {"dim": 64, "heads": 4, "hidden": 128}
 TINY = {"image": 224, "patch": 16, "channels": 3, "classes": 1000}
-EPOCHS, QUICK_EPOCHS = 40, 2
+EPOCHS, QUICK_EPOCHS = 20, 1
 JOINED_BY = 0.6  # share of training after which the branches are joined
 
 

@@ -26,7 +26,7 @@ from bench.measure import Timings, interleave
 from bench.train_digits import augment, split, tensors
 
 NOISE, DRAWS, TEST_SEED = 0.3, 10, 1_000_003
-BATCH, RATE, DECAY, SMOOTHING = 64, 2e-3, 0.05, 0.1
+BATCH, RATE, DECAY, SMOOTHING = 32, 2e-3, 0.05, 0.1
 CHUNK = 600  # test images run at once
 LINEAR = ("Conv", "Gemm", "MatMul")
 

@@ -4,8 +4,8 @@
 
 Vision transformers are trained on noisy digits with 0, 25, 50 and 75 % of the hidden channels idle
 (`addax.frontend.layers.ChannelIdleFeedForward`), with the batch norms of RePaViT, and at 75 % with
-a LayerNorm for contrast, beside the plain network; then folded. Latency is that of ONNX Runtime, one
-thread, one image, of the trained networks and of the same structures at the size of ViT-Tiny with
+a LayerNorm for contrast, beside the plain network; then folded. Latency is that of ONNX Runtime,
+one thread, one image, of the trained networks and of the same structures at the size of ViT-Tiny with
 random weights. With `--keep` trained weights stay in a folder, and a later run starts from them.
 """
 
@@ -36,7 +36,7 @@ FORMS: dict[str, Form] = {
 QUICK_FORMS = ("plain", "75% idle")
 SIZES = {"dim": 64, "heads": 4, "hidden": 256, "depth": 4}
 TINY = {"image": 224, "patch": 16, "channels": 3, "classes": 1000, "dim": 192, "heads": 3}
-EPOCHS, QUICK_EPOCHS = 40, 2
+EPOCHS, QUICK_EPOCHS = 20, 1
 
 
 def without_second_norm(model: Any, name: str) -> Any:

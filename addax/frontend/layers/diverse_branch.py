@@ -29,11 +29,13 @@ class NormThenPad(nn.BatchNorm2d):
         border = (self.padding,) * 4
         if not self.training:
             return super().forward(functional.pad(x, border))
-        mean, variance = cast("Tensor", self.running_mean), cast("Tensor", self.running_var)
-        of_zero = self.bias - mean * self.weight / torch.sqrt(variance + self.eps)
-        of_zero = of_zero.view(-1, 1, 1)
+        y = super().forward(x)
+        # Copies: the next call changes the statistics before this one's gradients are asked for.
+        mean = cast("Tensor", self.running_mean).clone()
+        deviation = torch.sqrt(cast("Tensor", self.running_var) + self.eps)
+        of_zero = (self.bias - mean * self.weight / deviation).view(-1, 1, 1)
         # Padding the difference from it with zeros is padding with it.
-        return functional.pad(super().forward(x) - of_zero, border) + of_zero
+        return functional.pad(y - of_zero, border) + of_zero
 
 
 class DiverseBranchBlock(nn.Module):
