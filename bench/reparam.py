@@ -20,6 +20,7 @@ import onnx
 import onnx_ir as ir
 import torch
 from torch import nn
+from torch.fx.experimental.optimization import fuse
 
 import addax
 from addax.backends.to_ort import to_ort
@@ -62,14 +63,18 @@ def counted(data: bytes) -> Counts:
 
 def _export(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> bytes:
     """What torch's exporter makes of a network by default."""
-    program = torch.onnx.export(module, inputs, dynamo=True, optimize=True, verbose=False)
+    with torch.no_grad():
+        made = module(*inputs)
+    outputs = [f"y{i}" for i in range(len(made) if isinstance(made, tuple) else 1)]
+    names = {"input_names": ["x"], "output_names": outputs}
+    program = torch.onnx.export(module, inputs, dynamo=True, optimize=True, verbose=False, **names)
     assert program is not None
     return program.model_proto.SerializeToString()
 
 
 def _fused(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> bytes:
     """torch's own fusion of a traced module, exported."""
-    return _export(torch.fx.experimental.optimization.fuse(module), inputs)
+    return _export(fuse(module), inputs)
 
 
 def _addax(data: bytes) -> bytes:

@@ -30,14 +30,21 @@ VARIED = (
 )
 _MASK = "a mask of channels is not yet read as a choice of channels"
 _BORDER = "a norm that pads with its own value of zero is not yet one map with its neighbours"
+_SCALE = "the scale of scores stays a node where the weights before it are folded late"
+_WIDER = "branches are not yet put side by side where that saves nodes and no multiplies"
 PENDING: dict[str, str] = {
     "dbb": _BORDER,
-    "levit": "a scale of scores beside a trained bias stays a node",
+    "levit": _SCALE,
     "normed-heads": "batch norms of layers that were merged before stay nodes",
-    "idle-where": _MASK,
-    "idle-mask-products": _MASK,
     "idle-scattered": _MASK,
     "idle-block": _MASK,
+    "depth-joined-attention": _SCALE,
+    "depth-joined-block": _SCALE,
+    "depth-apart-layer": _WIDER,
+    "depth-apart-attention": _WIDER,
+    "depth-summed-scores": _WIDER,
+    "depth-shared-weights": "attention's weights are not yet seen as one map that branches share",
+    "depth-blockwise": _WIDER,
 }
 
 
