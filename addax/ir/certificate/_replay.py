@@ -45,7 +45,13 @@ class Replay:
         return f"{'holds' if self.holds else 'rejected'}: {self.detail}{listed}"
 
 
-def replay(original: ir.Model, optimized: ir.Model, certificate: Certificate) -> Replay:
+def replay(
+    original: ir.Model,
+    optimized: ir.Model,
+    certificate: Certificate,
+    *,
+    allow_approximate: bool = False,
+) -> Replay:
     """Check a certificate; neither model is changed.
 
     What is trusted: the reading of both files, NumPy, and the code that proves and measures. What
@@ -55,6 +61,8 @@ def replay(original: ir.Model, optimized: ir.Model, certificate: Certificate) ->
         original: The model before, as `addax.frontend.to_ir` reads it.
         optimized: The model after.
         certificate: What `optimize(verify=True)` wrote.
+        allow_approximate: Accept steps that promise no equality. Anybody can call a step
+            approximate, so one is rejected unless the caller expects it.
     """
     checker = Checker(original, optimized)
     before = ""
@@ -64,6 +72,9 @@ def replay(original: ir.Model, optimized: ir.Model, certificate: Certificate) ->
             why = "its digest does not follow: a step was edited, moved, added or left out"
             return _outcome(checker, certificate, f"{where}: {why}", holds=False)
         before = step.digest
+        if step.exact == "approximate" and not allow_approximate:
+            why = "an approximate step promises no equality; allow_approximate=True accepts it"
+            return _outcome(checker, certificate, f"{where}: {why}", holds=False)
         try:
             checker.check(step)
         except Rejected as rejected:
