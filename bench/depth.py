@@ -5,9 +5,9 @@
 Vision transformers of twelve blocks' worth of weights are trained on noisy digits as 6 blocks of 2
 branches, 4 of 3 and 3 of 4, joined progressively (`addax.frontend.layers`), beside plain ones of
 12, 6, 4 and 3 blocks, all in the same way. Folding turns the first into networks of 6, 4 and 3
-plain blocks. The latency is that of ONNX Runtime, one thread, one image: of the trained networks, and of
-the same structures at the size of ViT-Tiny with random weights, where linear maps are what counts.
-With `--keep` trained weights stay in a folder, and a later run starts from them.
+plain blocks. The latency is that of ONNX Runtime, one thread, one image: of the trained networks,
+and of the same structures at the size of ViT-Tiny with random weights, where linear maps are what
+counts. With `--keep` trained weights stay in a folder, and a later run starts from them.
 """
 
 import statistics

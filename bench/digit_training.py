@@ -2,8 +2,8 @@
 
 The 8 x 8 digits of scikit-learn (split as in `train_digits`) in Gaussian noise of 0.3 of white, so
 that depth and width matter. Training shifts, turns and zooms them and draws the noise anew for
-every batch; the 360 held-out digits are drawn ten times each, with a generator of their own, so that 3600
-images judge every network: one standard error is about half a point.
+every batch; the 360 held-out digits are drawn ten times each, with a generator of their own, so
+that 3600 images judge every network: one standard error is about half a point.
 """
 
 from collections.abc import Callable

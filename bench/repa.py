@@ -5,8 +5,8 @@
 Vision transformers are trained on noisy digits with 0, 25, 50 and 75 % of the hidden channels idle
 (`addax.frontend.layers.ChannelIdleFeedForward`), with the batch norms of RePaViT, and at 75 % with
 a LayerNorm for contrast, beside the plain network; then folded. Latency is that of ONNX Runtime,
-one thread, one image, of the trained networks and of the same structures at the size of ViT-Tiny with
-random weights. With `--keep` trained weights stay in a folder, and a later run starts from them.
+one thread, one image, of the trained networks and of the same structures at the size of ViT-Tiny
+with random weights. With `--keep` trained weights stay in a folder, and a later run starts from them.
 """
 
 from collections.abc import Callable
