@@ -91,9 +91,10 @@ class Forms:
         full = rank(value)
         if node is None or x is None or full is None or not _is_plain_norm(node, full):
             return None
-        options = tuple(attribute(node, k, d) for k, d in (("epsilon", 1e-5), ("stash_type", 1)))
+        options = _norm_options(node)
         key = (x, *options)
-        alike = [n for n in x.consumers() if n.op_type == "LayerNormalization"]
+        norms = [n for n in x.consumers() if n.op_type == "LayerNormalization"]
+        alike = [n for n in norms if n.inputs[0] is x and _norm_options(n) == options]
         if len(alike) < 2 or not all(_is_plain_norm(n, full) for n in alike):
             return None
         if key not in self._norms_of:
@@ -226,6 +227,11 @@ class Forms:
             bias = _picked_bias(form.bias, picked)
             if len(terms) == len(form.terms) and (bias is None) == (form.bias is None):
                 yield Form(terms, bias, form.merged, form.pending, form.is_full)
+
+
+def _norm_options(node: ir.Node) -> tuple[float, int]:
+    """What two layer normalizations of one value must agree on to be shared."""
+    return attribute(node, "epsilon", 1e-5), attribute(node, "stash_type", 1)
 
 
 def _is_plain_norm(node: ir.Node, full: int) -> bool:

@@ -23,8 +23,8 @@ from addax.ir import Exact, Op, attribute, rank, require, rule, shape
 from addax.ir.affine import Convolution, Diagonal, Tensor, build, reshaped
 from addax.ir.dialect import DOMAIN
 from addax.ir.model import scopes
-from addax.ir.query import const, producing
-from addax.ir.rule import EveryNode, decline
+from addax.ir.query import const, constant, producing
+from addax.ir.rule import EveryNode
 from addax.passes._family import Context, Phase
 from addax.passes._forms import Form, Forms, node_cost
 
@@ -51,10 +51,9 @@ class _Plan:
 
 def _pure_norm(op: Op, node: ir.Node) -> ir.Value:
     """The layer normalization of a node, without its scale and bias."""
-    x, gamma = node.inputs[0], const(node.inputs[1], "scale")
     made: ir.Value = op.LayerNormalization(
-        x,
-        op.initializer(np.ones_like(gamma), "ones"),
+        node.inputs[0],
+        op.initializer(np.ones_like(constant(node.inputs[1])), "ones"),
         axis=-1,
         epsilon=attribute(node, "epsilon", 1e-5),
         stash_type=attribute(node, "stash_type", 1),
@@ -67,9 +66,7 @@ def consolidate(op: Op, plan: _Plan) -> tuple[ir.Value, ...]:
     """A region of affine nodes -> sum_i A_i x_i + b."""
     made = []
     for value in op.root.outputs:
-        form = plan.chosen.get(value) or next(iter(plan.forms.of(value)), None)
-        if form is None:
-            decline("an output beside the region's has no form of its own", value)
+        form = plan.chosen.get(value) or plan.forms.of(value)[0]
         made.append(_emitted(op, plan, value, form))
     for old, new in zip(op.root.outputs, made, strict=True):
         plan.made[old] = new
@@ -106,8 +103,12 @@ def _shifted(op: Op, y: ir.Value, bias: Tensor, value: ir.Value) -> ir.Value:
 
 def _require_finite(op: Op, weight: Tensor | None, value: ir.Value) -> None:
     if weight is not None:
-        array = op.exact(weight.build(op))
-        require(bool(np.isfinite(array).all()), "merged weights are not finite", value)
+        array = constant(weight.build(op))
+        require(
+            array is not None and bool(np.isfinite(array).all()),
+            "merged weights are not finite",
+            value,
+        )
 
 
 @rule(
@@ -238,7 +239,8 @@ def _chosen(forms: Forms, region: list[ir.Value]) -> dict[ir.Value, Form]:
         if not found or value in chosen:
             continue
         best = found[0]
-        if best.merged or any(source in forms.norms for source in best.terms):
+        changes = best.merged or any(source in forms.norms for source in best.terms)
+        if changes and all(forms.of(output) for output in producing(value).outputs):
             chosen[value] = best
         waiting += [
             source
