@@ -126,9 +126,8 @@ def folded(model: nn.Module, images: Tensor) -> addax.Optimized:
     return addax.optimize(model, images[:2], dynamic_shapes={0: "batch"}, progress=False)
 
 
-def judge(model: nn.Module, data: Task) -> dict[str, Any]:
+def judge(model: nn.Module, made: addax.Optimized, data: Task) -> dict[str, Any]:
     """Accuracy of a network before and after folding, and its size, for one image."""
-    made = folded(model, data.test_images)
     before, after = logits_of(model, data), logits_of(made, data)
     labels = data.test_labels.numpy()
     report = made.report
