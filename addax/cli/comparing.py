@@ -27,7 +27,7 @@ def verify(
     """Say whether OPTIMIZED computes the function of ORIGINAL.
 
     Exit code 0: proved, or equal within rounding. 3: different, or the certificate does not hold.
-    4: undecided.
+    4: undecided, or a step of the certificate could be neither proved nor measured.
     """
     from addax.frontend import to_ir
     from addax.ir.equivalence import compare
@@ -55,7 +55,8 @@ def verify(
         replayed = _replayed(a, b, certificate)
         record["certificate"] = dataclasses.asdict(replayed)
         lines.append(f"certificate: {replayed}")
-        code = code if replayed.holds else DIFFERENT
+        if not replayed.is_complete:
+            code = UNDECIDED if replayed.holds and code != DIFFERENT else DIFFERENT
     print(json.dumps(_finite(record)) if as_json else "\n".join(lines))
     raise typer.Exit(code)
 
