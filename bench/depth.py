@@ -149,8 +149,9 @@ def main(argv: list[str] | None = None) -> None:
     for seed in seeds:
         for blocks, branches in forms:
             model = network(blocks, branches, data, epochs, seed, options.keep)
-            rows.append({"network": name_of(blocks, branches), "seed": seed, **judge(model, data)})
-            graphs[name_of(blocks, branches)] = folded(model, data.test_images).model
+            made, name = folded(model, data.test_images), name_of(blocks, branches)
+            rows.append({"network": name, "seed": seed, **judge(model, made, data)})
+            graphs[name] = made.model
     table(f"noisy digits, {epochs} epochs, seeds {list(seeds)}", list(summary(rows)))
     rounds = 5 if options.quick else 30
     figures = {"epochs": epochs, "networks": rows}

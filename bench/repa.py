@@ -6,7 +6,8 @@ Vision transformers are trained on noisy digits with 0, 25, 50 and 75 % of the h
 (`addax.frontend.layers.ChannelIdleFeedForward`), with the batch norms of RePaViT, and at 75 % with
 a LayerNorm for contrast, beside the plain network; then folded. Latency is that of ONNX Runtime,
 one thread, one image, of the trained networks and of the same structures at the size of ViT-Tiny
-with random weights. With `--keep` trained weights stay in a folder, and a later run starts from them.
+with random weights. With `--keep` trained weights stay in a folder, and a later run starts from
+them.
 """
 
 from collections.abc import Callable
@@ -86,8 +87,9 @@ def main(argv: list[str] | None = None) -> None:
     for seed in seeds:
         for name in names:
             model = network(name, data, epochs, seed, options.keep)
-            rows.append({"network": name, "seed": seed, **judge(model, data)})
-            graphs[name] = folded(model, data.test_images).model
+            made = folded(model, data.test_images)
+            rows.append({"network": name, "seed": seed, **judge(model, made, data)})
+            graphs[name] = made.model
     table(f"noisy digits, {epochs} epochs, seeds {list(seeds)}", list(summary(rows)))
     rounds = 5 if options.quick else 30
     figures = {"epochs": epochs, "networks": rows}
