@@ -41,14 +41,13 @@ _NODE = 1.0  # what a node costs beside its arithmetic
 class Form:
     """sum_i map_i(source_i) + bias.
 
-    `merged` are the values that it makes superfluous, `pending` what sources cost that are kept
-    for it alone, `is_full` whether every value was expanded that could be.
+    `merged` are the values that it makes superfluous, `is_full` says whether every value was
+    expanded that could be.
     """
 
     terms: dict[ir.Value, Affine]
     bias: Tensor | None = None
     merged: frozenset[ir.Value] = frozenset()
-    pending: float = 0.0
     is_full: bool = True
 
 
@@ -69,6 +68,7 @@ class Forms:
     _meanings: dict[ir.Value, Meaning] = field(default_factory=dict)
     _known: dict[ir.Value, list[Form]] = field(default_factory=dict)
     _exits: dict[ir.Value, bool] = field(default_factory=dict)
+    _shares: dict[ir.Value, float] = field(default_factory=dict)
     _norms_of: dict[tuple[object, ...], NormSource] = field(default_factory=dict)
 
     def meaning(self, value: ir.Value) -> Meaning:
@@ -132,9 +132,13 @@ class Forms:
         return kept + [form for form in ranked[_KEPT:] if form.is_full][:1]
 
     def cost(self, value: ir.Value, form: Form) -> float:
-        """What a form costs: operations, elements of constants, nodes."""
+        """What a form costs: operations, elements of constants, nodes, shares of its sources."""
+        return self.operations(value, form) + sum(self._shares.get(x, 0.0) for x in form.terms)
+
+    def operations(self, value: ir.Value, form: Form) -> float:
+        """The same without what keeping its sources costs."""
         outputs = size(value)
-        total = form.pending
+        total = 0.0
         for mapping in form.terms.values():
             work = multiplies(mapping, outputs)
             total += work if isinstance(mapping, Diagonal) else 2 * work
@@ -154,9 +158,10 @@ class Forms:
         expanded = self.of(value)
         cheapest = min((self.cost(value, form) for form in expanded), default=0.0)
         readers = max(1, len(value.uses()))
-        yield Form({value: IDENTITY}, pending=cheapest / readers, is_full=False)
+        self._shares[value] = cheapest / readers
+        yield Form({value: IDENTITY}, is_full=False)
         for form in expanded:
-            yield Form(form.terms, form.bias, form.merged | {value}, form.pending, form.is_full)
+            yield Form(form.terms, form.bias, form.merged | {value}, form.is_full)
 
     def _expansions(self, value: ir.Value) -> list[Form]:
         found = self.meaning(value)
@@ -198,7 +203,7 @@ class Forms:
             bias = apply_to_constant(mapping, bias, sizes, len(sizes))
             if bias is None:
                 return None
-        return Form(terms, bias, form.merged, form.pending, form.is_full)
+        return Form(terms, bias, form.merged, form.is_full)
 
     def _opened(self, form: Form, value: ir.Value) -> Iterator[Form]:
         """The form with what it reads side by side taken apart: W [a, b] = W_a a + W_b b."""
@@ -210,7 +215,7 @@ class Forms:
             if any(part is None for _, part in parts):
                 continue
             rest = {x: m for x, m in form.terms.items() if x is not source}
-            base = Form(rest, form.bias, form.merged | {source}, 0.0, form.is_full)
+            base = Form(rest, form.bias, form.merged | {source}, form.is_full)
             known = [(x, part) for x, part in parts if part is not None]
             for opened in self._sums(known, None, value):
                 made = _plus(base, opened)
@@ -226,7 +231,7 @@ class Forms:
                     terms[x] = made
             bias = _picked_bias(form.bias, picked)
             if len(terms) == len(form.terms) and (bias is None) == (form.bias is None):
-                yield Form(terms, bias, form.merged, form.pending, form.is_full)
+                yield Form(terms, bias, form.merged, form.is_full)
 
 
 def _norm_options(node: ir.Node) -> tuple[float, int]:
@@ -268,7 +273,7 @@ def _plus(a: Form, b: Form) -> Form | None:
         terms[x] = made
     bias = added(a.bias, b.bias) if a.bias is not None and b.bias is not None else a.bias or b.bias
     merged, is_full = a.merged | b.merged, a.is_full and b.is_full
-    return Form(terms, bias, merged, a.pending + b.pending, is_full)
+    return Form(terms, bias, merged, is_full)
 
 
 def _fed(joined: Joined, mapping: Affine) -> Iterator[tuple[ir.Value, Affine | None]]:

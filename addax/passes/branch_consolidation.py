@@ -276,7 +276,7 @@ def _total(forms: Forms, region: list[ir.Value], chosen: dict[ir.Value, Form]) -
         if value in forms.norms:
             total += node_cost(forms.norms[value].node)
         elif (form := chosen.get(value)) is not None:
-            total += forms.cost(value, form) - form.pending
+            total += forms.operations(value, form)
             waiting += form.terms
         elif forms.meaning(value) is not None and (value in region or not forms.is_exit(value)):
             node = producing(value)
