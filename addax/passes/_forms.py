@@ -208,19 +208,36 @@ class Forms:
     def _opened(self, form: Form, value: ir.Value) -> Iterator[Form]:
         """The form with what it reads side by side taken apart: W [a, b] = W_a a + W_b b."""
         for source, mapping in form.terms.items():
-            joined = self.meaning(source)
-            if not isinstance(joined, Joined) or self.is_exit(source):
+            inner, inner_map = self._unordered(source, mapping)
+            joined = None if inner_map is None else self.meaning(inner)
+            if inner_map is None or not isinstance(joined, Joined) or self.is_exit(inner):
                 continue
-            parts = list(_fed(joined, mapping))
+            parts = list(_fed(joined, inner_map))
             if any(part is None for _, part in parts):
                 continue
             rest = {x: m for x, m in form.terms.items() if x is not source}
-            base = Form(rest, form.bias, form.merged | {source}, form.is_full)
+            base = Form(rest, form.bias, form.merged | {source, inner}, form.is_full)
             known = [(x, part) for x, part in parts if part is not None]
             for opened in self._sums(known, None, value):
                 made = _plus(base, opened)
                 if made is not None:
                     yield made
+
+    def _unordered(self, source: ir.Value, mapping: Affine) -> tuple[ir.Value, Affine | None]:
+        """A value whose channels are another's in another order, as a map of that one."""
+        found = self.meaning(source)
+        made: Affine | None = mapping
+        while isinstance(found, Picked) and not self.is_exit(source) and made is not None:
+            count = (shape(found.source) or ())[found.axis]
+            if not isinstance(count, int) or sorted(found.indices) != list(range(count)):
+                break
+            places = {channel: place for place, channel in enumerate(found.indices)}
+            is_full_map = isinstance(made, Dense | Convolution)
+            order = [places[channel] for channel in range(count)]
+            made = feed(made, order, found.axis) if is_full_map else None
+            source = found.source
+            found = self.meaning(source)
+        return source, made
 
     def _picked(self, picked: Picked, value: ir.Value) -> Iterator[Form]:
         for form in self._options(picked.source):
