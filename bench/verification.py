@@ -27,12 +27,12 @@ from addax.ir.model import clone
 from addax.ir.proof import prove_equal, prove_rewrite
 from addax.passes._instrument import Instrument, Rewrite
 from addax.passes._pipeline import run_pipeline
+from addax.testing.strategies.arrays import FINITE, feeds_for
+from addax.testing.strategies.graphs import assemble
 from bench import zoo
 from bench.measure import arguments, emit_json, interleave, table
 from bench.outcomes import OUTCOMES, Judge, Optimizer
 from bench.peers import TOOLS
-from tests.strategies.arrays import FINITE, feeds_for
-from tests.strategies.graphs import assemble
 
 Networks = Iterator[tuple[str, ir.Model]]
 

@@ -124,6 +124,11 @@ def norm_between_transposes(op: Op, x: ir.Value) -> ir.Value:
     require(inner is not None and outer is not None, "a permutation is not given", x)
     back = [inner[i] for i in outer]
     require(back == sorted(back), "the transposes do not undo each other", x)
+    return _scaled_along(op, x, norm, inner[1], len(inner))
+
+
+def _scaled_along(op: Op, x: ir.Value, norm: ir.Node, axis: int, full: int) -> ir.Value:
+    """x scale + shift along an axis, by the constants of a batch normalization in inference."""
     require(not attribute(norm, "training_mode", 0), "the normalization is in training", x)
     gamma, beta, mean, variance = norm.inputs[1:5]
     epsilon = attribute(norm, "epsilon", 1e-5)
@@ -133,11 +138,29 @@ def norm_between_transposes(op: Op, x: ir.Value) -> ir.Value:
         const(operand, "parameter of the normalization")
     scale = op.Div(gamma, op.Sqrt(op.Add(variance, float(epsilon))))
     shift = op.Sub(beta, op.Mul(mean, scale))
-    tail = [1] * (len(inner) - 1 - inner[1])
+    tail = [1] * (full - 1 - axis)
     return op.Add(op.Mul(x, op.Reshape(scale, [-1, *tail])), op.Reshape(shift, [-1, *tail]))
 
 
-RULES = (norm_between_transposes,)
+@rule(
+    "branch-consolidation/norm-between-reshapes",
+    match=lambda op, x: op.Reshape(op.BatchNormalization(op.Reshape(x, ...), ...), ...),
+    exact=Exact.REASSOCIATED,
+)
+def norm_between_reshapes(op: Op, x: ir.Value) -> ir.Value:
+    """Reshape(BatchNormalization(Reshape(x, [-1, D]))) -> x scale + shift, on the last axis."""
+    norm = producing(op.root.inputs[0])
+    flat, dims = shape(norm.inputs[0]), shape(x)
+    require(
+        flat is not None and dims is not None and len(flat) == 2 and len(dims) > 1,
+        "rows are not made of tokens", x,
+    )  # fmt: skip
+    require(flat[1] == dims[-1] and flat[1] is not None, "channels are not the last axis", x)
+    require(same_shape(x, op.root.outputs[0]), "the result has another shape", x)
+    return _scaled_along(op, x, norm, len(dims) - 1, len(dims))
+
+
+RULES = (norm_between_transposes, norm_between_reshapes)
 
 
 def run(model: ir.Model, context: Context) -> bool:

@@ -206,6 +206,13 @@ def run(model: ir.Model, context: Context) -> bool:
         for node in list(scope):
             if node.op_type != "Mul" or node.domain or not is_number(node.inputs[1]):
                 continue
+            product = producer(node.inputs[0], "MatMul")
+            if product is not None and any(map(reaches_weights, product.inputs)):
+                # What it reads may have become weights since the rule was offered the product.
+                changed |= context.driver.rewrite(
+                    scale_of_product, node, *product.inputs, node.inputs[1], product.outputs[0]
+                )
+                continue
             moves = _moves_above(node.inputs[0])
             if moves and reaches_weights(node.inputs[0]):
                 changed |= context.driver.rewrite(

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from addax.backends.to_torch import to_torch
 from addax.ir.tolerance import bounds
+from addax.testing.strategies.arrays import feeds_for, kinds
+from addax.testing.strategies.graphs import models
 from tests.soundness import fits
-from tests.strategies.arrays import feeds_for, kinds
-from tests.strategies.graphs import models
 
 
 def assert_agrees(model: ir.Model, feeds: dict[str, np.ndarray]) -> None:

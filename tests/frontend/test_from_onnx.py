@@ -20,7 +20,7 @@ from addax.ir.diff import structural_diff
 from addax.ir.external import MappedTensor
 from addax.ir.model import save
 from addax.ir.verify import verify
-from tests.strategies.graphs import models
+from addax.testing.strategies.graphs import models
 
 TEXT = """
 <ir_version: 10, opset_import: ["": 20]>

@@ -10,8 +10,8 @@ from addax.ir.diff import Difference, structural_diff, structurally_equal
 from addax.ir.model import clone
 from addax.ir.parser import parse_text
 from addax.ir.text import to_text
+from addax.testing.strategies.graphs import models
 from tests.ir.disguise import disguise
-from tests.strategies.graphs import models
 
 HEAD = '<opset_import: ["" : 20, "addax" : 1]> g '
 

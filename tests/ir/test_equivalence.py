@@ -12,7 +12,7 @@ from addax.ir.model import clone
 from addax.ir.parser import parse_text
 from addax.ir.rule import Exact
 from addax.passes._pipeline import run_pipeline
-from tests.strategies.graphs import assemble, models
+from addax.testing.strategies.graphs import assemble, models
 
 
 def model(body: str, opset: int = 20) -> ir.Model:

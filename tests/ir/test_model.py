@@ -9,7 +9,7 @@ from addax.ir.diff import structural_diff
 from addax.ir.model import clone, roots, scopes
 from addax.ir.parser import parse_text
 from addax.ir.text import to_text
-from tests.strategies.graphs import models
+from addax.testing.strategies.graphs import models
 
 NESTED = """
 <ir_version: 10, opset_import: ["": 20, "local": 1]>

@@ -12,8 +12,8 @@ from addax.ir.evaluate import evaluate
 from addax.ir.model import clone
 from addax.ir.parser import parse_text
 from addax.ir.proof import prove_equal, rounding_ulps
-from tests.strategies.arrays import feeds_for
-from tests.strategies.graphs import models
+from addax.testing.strategies.arrays import feeds_for
+from addax.testing.strategies.graphs import models
 
 HEADER = '<ir_version: 10, opset_import: ["": {opset}, "com.microsoft": 1]>\n'
 

@@ -21,7 +21,7 @@ from addax.ir.diff import structural_diff
 from addax.ir.external import MappedTensor
 from addax.ir.model import save
 from addax.ir.parser import parse_text
-from tests.strategies.graphs import models
+from addax.testing.strategies.graphs import models
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -14,8 +14,8 @@ from addax.ir.evaluate import Judge
 from addax.ir.model import clone, scopes
 from addax.ir.parser import parse_text
 from addax.ir.shapes import ShapeInference, infer_shapes
-from tests.strategies.arrays import feeds_for
-from tests.strategies.graphs import models
+from addax.testing.strategies.arrays import feeds_for
+from addax.testing.strategies.graphs import models
 
 HEAD = '<opset_import: ["" : 20, "addax" : 1, "com.microsoft" : 1]> g '
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from addax.ir.model import clone
 from addax.ir.shapes import infer_shapes
 from addax.ir.text import parse_text, to_text
+from addax.testing.strategies.graphs import assemble, models
 from tests.ir.disguise import disguise
-from tests.strategies.graphs import assemble, models
 
 
 @given(models(), st.integers(0, 2**16))

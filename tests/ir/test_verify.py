@@ -15,8 +15,8 @@ from onnx.backend.test.loader import load_model_tests
 from addax.errors import InvalidGraphError
 from addax.ir.parser import parse_text
 from addax.ir.verify import Fault, faults, verify
+from addax.testing.strategies.graphs import models
 from tests.ir.disguise import disguise
-from tests.strategies.graphs import models
 
 FIXTURES = Path(__file__).resolve().parents[2] / "../shared/data/onnx_fixtures/ort"
 # What ONNX Runtime lets pass: nodes in any order, domains that nobody imports.

@@ -24,7 +24,7 @@ from addax.passes._driver import Driver, Limits
 from addax.passes._family import families
 from addax.passes._statistics import Statistics
 from addax.passes.cleanup import fold_constant, involution
-from tests.strategies.graphs import models
+from addax.testing.strategies.graphs import models
 
 HEADER = '<ir_version: 10, opset_import: ["": 20]>\n'
 

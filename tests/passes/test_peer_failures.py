@@ -10,9 +10,9 @@ import pytest
 
 from addax.ir.parser import parse_text
 from addax.passes._pipeline import run_pipeline
+from addax.testing.strategies.arrays import Kind, feeds_for, fill
 from tests.cases import build, initializer_types, is_positive
 from tests.soundness import check
-from tests.strategies.arrays import Kind, feeds_for, fill
 
 
 def model(body: str, opset: int = 20) -> ir.Model:

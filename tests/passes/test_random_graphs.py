@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from addax.testing.strategies.arrays import Kind, feeds_for, kinds
+from addax.testing.strategies.graphs import models
 from tests.soundness import Tally, check
-from tests.strategies.arrays import Kind, feeds_for, kinds
-from tests.strategies.graphs import models
 
 SEEDS = st.integers(0, 99)
 BATCHES = st.sampled_from([2, 1, 3, 0])
@@ -42,7 +42,7 @@ def test_1500_random_models_keep_their_meaning(capsys: pytest.CaptureFixture[str
 TEXTS = """
 from addax.ir.text import to_text
 from addax.passes._pipeline import run_pipeline
-from tests.strategies.graphs import assemble
+from addax.testing.strategies.graphs import assemble
 
 genes = [bytes((17 * k * k + 31 * i) % 256 for i in range(16)) for k in range(60)]
 for k in range(0, 54, 6):

@@ -132,7 +132,7 @@ class Sketch:
         self,
         op_type: str,
         inputs: Sequence[ir.Value | None],
-        dims: Dims | Sequence[Dims],
+        dims: Any,
         dtype: ir.DataType | None = None,
         *,
         domain: str = "",
@@ -140,7 +140,7 @@ class Sketch:
         **attributes: Any,
     ) -> Any:
         """Add a node; `dims` is the shape of its output, or a list of shapes for several."""
-        shapes = [dims] if outputs == 1 else list(dims)
+        shapes: list[Dims] = [dims] if outputs == 1 else list(dims)
         dtype = dtype or next((v.dtype for v in inputs if v is not None), None) or self.dtype
         made = [self.value(tuple(shape), dtype, "v") for shape in shapes]
         attrs = [

@@ -6,7 +6,7 @@ from math import prod
 import numpy as np
 import onnx_ir as ir
 
-from tests.strategies.sketch import Dims, Sketch, at_least, dims_of, static
+from addax.testing.strategies.sketch import Dims, Sketch, at_least, dims_of, static
 
 Piece = Callable[[Sketch], object]
 

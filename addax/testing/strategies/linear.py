@@ -1,12 +1,13 @@
 """Pieces of random graphs around linear operators: products, convolutions, batch norm, sums."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
-from tests.strategies.elementwise import reduce_last
-from tests.strategies.sketch import Dims, Sketch, at_least, dims_of, static
+from addax.testing.strategies.elementwise import reduce_last
+from addax.testing.strategies.sketch import Dims, Sketch, at_least, dims_of, static
 
 Piece = Callable[[Sketch], object]
 
@@ -49,7 +50,7 @@ def gemm(s: Sketch) -> ir.Value:
     inputs = [x, s.constant(s.numbers(shape), x.dtype)]
     if s.genes.flip(0.7):
         inputs.append(s.constant(s.numbers(s.genes.pick([(size,), (), (1, size)])), x.dtype))
-    attributes: dict[str, object] = {"transB": int(turned)} if turned else {}
+    attributes: dict[str, Any] = {"transB": int(turned)} if turned else {}
     if s.genes.flip(0.3):
         attributes |= {"alpha": 0.5, "beta": 2.0}
     return s.emit("Gemm", inputs, (dims[0], size), **attributes)
@@ -58,12 +59,16 @@ def gemm(s: Sketch) -> ir.Value:
 def _image(s: Sketch) -> ir.Value:
     """A value x[N, C, H, W], H and W at least 2."""
     found = s.find(
-        lambda v: len(dims_of(v)) == 4 and static(dims_of(v)[1:]) and min(dims_of(v)[2:]) >= 2  # type: ignore[type-var]  # static
+        lambda v: (
+            len(dims_of(v)) == 4
+            and static(dims_of(v)[1:])
+            and min(int(d) for d in dims_of(v)[2:]) >= 2
+        )
     )
     if found is not None:
         return found
-    batch: int | str = s.genes.pick([2, "N", 1, 3])
-    dims: Dims = (batch, s.genes.pick([2, 3, 1]), 3, 3)
+    batches: list[int | str] = [2, "N", 1, 3]
+    dims: Dims = (s.genes.pick(batches), s.genes.pick([2, 3, 1]), 3, 3)
     if s.outer is not None or s.is_function:
         made = s.constant(s.numbers((2, *(int(d) for d in dims[1:]))))
         s.live.append(made)

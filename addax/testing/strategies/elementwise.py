@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
-from tests.strategies.sketch import Dims, Sketch, at_least, broadcast, dims_of, static
+from addax.testing.strategies.sketch import Dims, Sketch, at_least, broadcast, dims_of, static
 
 Piece = Callable[[Sketch], object]
 
@@ -133,7 +133,7 @@ def choice(s: Sketch) -> ir.Value:
     if s.genes.flip():
         mask = s.genes.pick([np.array(True), np.array(False), np.array([True])])
         if static(dims_of(x)) and s.genes.flip():
-            mask = s.names.rng.random(dims_of(x)) < 0.5
+            mask = s.names.rng.random([int(d) for d in dims_of(x)]) < 0.5
         condition = s.constant(mask)
     else:
         condition = s.binary("Greater", x, s.constant(0.25, x.dtype), ir.DataType.BOOL)

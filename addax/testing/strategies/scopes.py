@@ -1,11 +1,12 @@
 """Pieces of random graphs with bodies: If and Loop that read outer values, calls of functions."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
-from tests.strategies.sketch import Sketch, at_least, dims_of
+from addax.testing.strategies.sketch import Sketch, at_least, dims_of
 
 Piece = Callable[[Sketch], object]
 
@@ -117,7 +118,7 @@ def call(s: Sketch) -> ir.Value:
         return s.unary("Relu", x)
     known = s.functions
     function = s.genes.pick(known) if known and s.genes.flip() else _function(s, x)
-    attributes = {"slope": 0.25} if s.genes.flip() else {}
+    attributes: dict[str, Any] = {"slope": 0.25} if s.genes.flip() else {}
     return s.emit(function.name, [x], dims_of(x), x.dtype, domain=FUNCTIONS, **attributes)
 
 

@@ -1,8 +1,8 @@
 """Random models that are valid by construction and full of redexes.
 
 `models()` draws one short byte string for the model and one for each piece; everything else is
-decoded from them (`tests.strategies.sketch`), so that a model takes milliseconds and shrinks to
-few pieces with simple choices.
+decoded from them (`addax.testing.strategies.sketch`), so that a model takes milliseconds and
+shrinks to few pieces with simple choices.
 """
 
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ import hypothesis.strategies as st
 import numpy as np
 import onnx_ir as ir
 
-from tests.strategies import elementwise, linear, movement, scopes
-from tests.strategies.sketch import FLOATS, Genes, Names, Sketch
+from addax.testing.strategies import elementwise, linear, movement, scopes
+from addax.testing.strategies.sketch import FLOATS, Genes, Names, Sketch
 
 _PIECES = (
     *elementwise.PIECES,
