@@ -92,7 +92,7 @@ class Driver:
 
     def rewrite(self, rule: Rule, node: ir.Node, *arguments: object) -> bool:
         """Apply a rule at a node that a whole-graph pass chose; whether the graph changed."""
-        (matcher,) = compile_rule(rule)
+        matcher, *_ = compile_rule(rule)  # one for each order of commuting operands
         return not self._limits.is_out_of_fuel and self._apply(matcher, node, arguments)
 
     def share(self, rule: Rule, old: ir.Value, new: ir.Value) -> bool:

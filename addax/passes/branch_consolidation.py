@@ -23,7 +23,7 @@ from addax.ir import Exact, Op, attribute, rank, require, rule, shape
 from addax.ir.affine import Convolution, Diagonal, Tensor, build, reshaped
 from addax.ir.dialect import DOMAIN
 from addax.ir.model import scopes
-from addax.ir.query import const, constant, producing
+from addax.ir.query import const, constant, known_shape, producing, same_shape
 from addax.ir.rule import EveryNode
 from addax.passes._family import Context, Phase
 from addax.passes._forms import Form, Forms, node_cost
@@ -150,12 +150,9 @@ def _scaled_along(op: Op, x: ir.Value, norm: ir.Node, axis: int, full: int) -> i
 def norm_between_reshapes(op: Op, x: ir.Value) -> ir.Value:
     """Reshape(BatchNormalization(Reshape(x, [-1, D]))) -> x scale + shift, on the last axis."""
     norm = producing(op.root.inputs[0])
-    flat, dims = shape(norm.inputs[0]), shape(x)
-    require(
-        flat is not None and dims is not None and len(flat) == 2 and len(dims) > 1,
-        "rows are not made of tokens", x,
-    )  # fmt: skip
-    require(flat[1] == dims[-1] and flat[1] is not None, "channels are not the last axis", x)
+    flat, dims = known_shape(norm.inputs[0]), known_shape(x)
+    require(len(flat) == 2 and len(dims) > 1, "rows are not made of tokens", x)
+    require(flat[1] == dims[-1], "channels are not the last axis", x)
     require(same_shape(x, op.root.outputs[0]), "the result has another shape", x)
     return _scaled_along(op, x, norm, len(dims) - 1, len(dims))
 
