@@ -53,7 +53,7 @@ class ChannelIdleFeedForward(nn.Module):
         idle_ratio: share of the H channels that skip the activation, 0..1.
         norm: "batch": norm1 and norm2 are batch norms, as published, and fold. "layer": norm1 is a
             LayerNorm, which stays in the network and keeps the shortcut out of L, and there is
-            no norm2; trains worse at high ratios. "none": neither, for a norm outside.
+            no norm2. "none": neither, for a norm outside.
         activation: makes the activation, which must work on each number alone.
         dropout: share of the channels before W2 that training sets to zero.
 

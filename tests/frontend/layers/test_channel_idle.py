@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
+import addax
 from addax.errors import OptionError
 from addax.frontend.layers import ChannelIdleFeedForward, LastAxisBatchNorm, active_channels
 from tests.frontend.layers.examples import learnt
@@ -68,6 +69,30 @@ def test_the_norm_is_of_the_last_axis(shape: tuple[int, ...]) -> None:
     y = norm(x).reshape(-1, 6)
     assert torch.allclose(y.mean(0), torch.zeros(6, dtype=torch.float64), atol=1e-12)
     assert torch.allclose(y.var(0, correction=0), torch.ones(6, dtype=torch.float64), atol=1e-3)
+
+
+class Residual(nn.Module):
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+def test_blocks_in_a_row_fold_each() -> None:
+    torch.manual_seed(0)
+    mixers = [nn.Sequential(nn.LayerNorm(16), nn.Linear(16, 16), nn.Tanh()) for _ in range(2)]
+    idle = [ChannelIdleFeedForward(16, 64, 0.75) for _ in range(2)]
+    parts = [part for pair in zip(mixers, idle, strict=True) for part in pair]
+    model = learnt(nn.Sequential(*map(Residual, parts))).eval()
+    x = torch.randn(1, 5, 16)
+    fast = addax.optimize(model, x, progress=False)
+    assert torch.allclose(model(x), fast(x), rtol=1e-4, atol=1e-5)
+    products = [n for n in fast.model.graph.all_nodes() if n.op_type in ("MatMul", "Gemm")]
+    # A token's multiplications: one D x D map of the mixer, and D (2 k + D) of the idle layer.
+    weights = [value for n in products for value in n.inputs if value.const_value is not None]
+    assert sum(value.const_value.size for value in weights) == 2 * (16 * 16 + 16 * (2 * 16 + 16))
 
 
 def test_an_unknown_norm() -> None:
