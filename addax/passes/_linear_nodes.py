@@ -21,6 +21,7 @@ from addax.ir.affine import (
 )
 from addax.ir.query import constant, constant_tensor, is_float, same_shape
 from addax.ir.rule import Decline
+from addax.passes._borders import filled_border
 
 
 @dataclass(frozen=True)
@@ -289,6 +290,16 @@ def _pad(node: ir.Node, value: ir.Value) -> Meaning:
     return Linear(((x, made),))
 
 
+def _bordered(node: ir.Node, value: ir.Value) -> Meaning:
+    """A zero pad whose border was filled with constants."""
+    found = filled_border(value)
+    if found is None:
+        return None
+    pad, border = found
+    inner = _pad(pad, pad.outputs[0])
+    return Linear(inner.terms, border) if isinstance(inner, Linear) else None
+
+
 def _concat(node: ir.Node, value: ir.Value) -> Meaning:
     full = rank(value)
     axis = attribute(node, "axis", 0)
@@ -365,8 +376,10 @@ _READERS: dict[str, Reader] = {
     "Mul": _mul,
     "Neg": _neg,
     "Pad": _pad,
+    "ScatterND": _bordered,
     "Slice": _slice,
     "Split": _split,
     "Sub": _sub,
     "Sum": _add,
+    "Transpose": _bordered,
 }

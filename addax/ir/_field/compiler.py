@@ -143,11 +143,11 @@ class SliceScope(FieldScope):
         if value in self._slots:
             return super().slot(value, user)
         tensor = constant_tensor(value)
-        is_free = tensor is not None and self._any_weights and is_weight(tensor)
-        if is_free and value in self._history:
+        is_real = tensor is not None and tensor.dtype.is_floating_point()
+        if self._any_weights and is_real and value in self._history:
             self._derive(value, self._history[value])
             return self._slots[value]
-        if tensor is not None and not is_free:
+        if tensor is not None and not (self._any_weights and is_weight(tensor)):
             slot = self._fresh(value, decode(tensor, self.compiler.precision))
             self._constants.add(slot)
             return slot

@@ -81,9 +81,9 @@ class Signature:
         tensor = constant_tensor(value)
         if tensor is None:
             return "read", value.dtype, shape(value)
+        if self._any_weights and tensor.dtype.is_floating_point() and value in self._history:
+            return "derived", *self._formula(self._history[value])
         if self._any_weights and is_weight(tensor):
-            if value in self._history:
-                return "derived", *self._formula(self._history[value])
             return "weight", tensor.dtype, tuple(tensor.shape.numpy())
         return "constant", tensor_key(tensor)
 
