@@ -10,7 +10,7 @@ from addax.debugging import Crashes, Differs, Fails, bisect, reduce
 from addax.errors import InputError
 from addax.ir.parser import parse_text
 from addax.ir.verify import verify
-from tests.cases import read_file
+from addax.testing.cases import read_file
 from tests.debugging.planted import crash, plant, wrong_sign
 
 __all__ = ["plant"]

@@ -8,7 +8,7 @@ from addax.debugging.faults import ask, optimized, optimizing
 from addax.ir.equivalence import draw_feeds
 from addax.ir.parser import parse_text
 from addax.passes._pipeline import Pipeline
-from tests.cases import read_file
+from addax.testing.cases import read_file
 from tests.debugging.planted import crash, plant, wrong_sign
 
 __all__ = ["plant"]

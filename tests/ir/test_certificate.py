@@ -22,9 +22,9 @@ from addax.passes._certifying import Certify
 from addax.passes._driver import Driver, Limits
 from addax.passes._pipeline import Pipeline, run_pipeline
 from addax.passes._statistics import Statistics
+from addax.testing.cases import Case, build, initializer_types, is_positive, read_cases
 from addax.testing.strategies.arrays import Kind, fill
 from addax.testing.strategies.graphs import models
-from tests.cases import Case, build, initializer_types, is_positive, read_cases
 
 CASES = [
     case

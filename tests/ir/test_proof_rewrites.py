@@ -19,8 +19,8 @@ from addax.passes._family import families
 from addax.passes._instrument import Instrument, Rewrite
 from addax.passes._pipeline import Pipeline, run_pipeline
 from addax.passes._statistics import Statistics
+from addax.testing.cases import Case, build, initializer_types, is_positive, read_cases
 from addax.testing.strategies.arrays import Kind, fill
-from tests.cases import Case, build, initializer_types, is_positive, read_cases
 
 CASES = read_cases(Path(__file__).resolve().parents[1] / "passes" / "cases")
 FIRING = [case for case in CASES if case.verb == "fires"]

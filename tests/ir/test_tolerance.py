@@ -11,9 +11,9 @@ from addax.errors import EvaluationError, UnsupportedOpError
 from addax.ir.evaluate import evaluate
 from addax.ir.rule import Exact
 from addax.ir.tolerance import bounds, disagreement, tolerance
+from addax.testing.cases import build, initializer_types, is_positive
 from addax.testing.strategies.arrays import Kind, feeds_for, fill, kinds
 from addax.testing.strategies.graphs import models
-from tests.cases import build, initializer_types, is_positive
 
 HEADER = '<ir_version: 10, opset_import: ["": 20, "com.microsoft": 1]>\n'
 # One operator of each analysis, on operands that make it say something.

@@ -29,8 +29,8 @@ from addax.passes._driver import Driver, Limits
 from addax.passes._family import Family, family_of
 from addax.passes._pipeline import Pipeline, Step, run_pipeline
 from addax.passes._statistics import Statistics
+from addax.testing.cases import Case
 from addax.testing.strategies.arrays import Kind, feeds_for
-from tests.cases import Case
 from tests.mutation.mutants import SCALE, SCALED
 from tests.passes.test_laws import changes, interface, model_of, promise, symbols
 

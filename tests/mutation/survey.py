@@ -17,9 +17,9 @@ from types import FrameType
 import pytest
 
 from addax.passes._family import Family, families
+from addax.testing.cases import Case
 from addax.testing.strategies.arrays import Kind, feeds_for
 from addax.testing.strategies.graphs import assemble
-from tests.cases import Case
 from tests.mutation.laws import Expected, broken, expected, load
 from tests.mutation.mutants import Mutant, mutants_of
 from tests.passes.test_laws import CASES

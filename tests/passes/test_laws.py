@@ -36,8 +36,8 @@ from addax.passes._driver import Driver, Limits
 from addax.passes._family import Family, families
 from addax.passes._pipeline import Pipeline, run_pipeline
 from addax.passes._statistics import Statistics
+from addax.testing.cases import Case, build, initializer_types, is_positive, read_cases
 from addax.testing.strategies.arrays import Kind, feeds_for, fill, kinds
-from tests.cases import Case, build, initializer_types, is_positive, read_cases
 
 CASES = read_cases(Path(__file__).parent / "cases")
 FIRING = [case for case in CASES if case.verb == "fires"]

@@ -10,8 +10,8 @@ import pytest
 
 from addax.ir.parser import parse_text
 from addax.passes._pipeline import run_pipeline
+from addax.testing.cases import build, initializer_types, is_positive
 from addax.testing.strategies.arrays import Kind, feeds_for, fill
-from tests.cases import build, initializer_types, is_positive
 from tests.soundness import check
 
 
