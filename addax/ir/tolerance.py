@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from addax.errors import UnsupportedOpError
 from addax.ir._bounds.analysis import Analysis
 from addax.ir._judge.arrays import Array
 from addax.ir._judge.feeds import checked
@@ -65,6 +66,8 @@ def bounds(
     known = None if given is None else {_digest(tensor) for tensor in _constants(given)}
     analysis = Analysis(model, lambda tensor: known is None or _digest(tensor) in known)
     results = analysis.run({str(value.name): array for value, array in fed.items()})
+    if any(isinstance(made, list) for made in results):
+        raise UnsupportedOpError("an output is a sequence, which has no error analysis")
     return {
         str(value.name): (made.value, made.errors)
         for value, made in zip(model.graph.outputs, results, strict=True)

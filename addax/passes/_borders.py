@@ -37,6 +37,17 @@ def filled_border(value: ir.Value) -> tuple[ir.Node, Tensor] | None:
     return pad, Tensor((1, *dims[1:]), lambda op: _built(op, order, dims))
 
 
+def inside_borders(graph: ir.Graph) -> set[ir.Node]:
+    """The nodes that fill borders, but for the last of each chain."""
+    found: set[ir.Node] = set()
+    for node in graph:
+        if producer(node.outputs[0], "Transpose", "ScatterND") is not None and (
+            filled_border(node.outputs[0]) is not None
+        ):
+            found.update(_chain(node.outputs[0])[1:])
+    return found
+
+
 def _chain(value: ir.Value) -> list[ir.Node]:
     """The transposes and constant scatters that make a value, the last first."""
     chain: list[ir.Node] = []

@@ -31,6 +31,7 @@ from addax.ir.affine import (
 )
 from addax.ir.cost import cost_of
 from addax.ir.query import constant_tensor, producer
+from addax.passes._borders import inside_borders
 from addax.passes._linear_nodes import Joined, Linear, Meaning, Picked, meaning
 
 _KEPT = 3  # candidates of each value, beside the one that is expanded all the way
@@ -68,6 +69,7 @@ class Forms:
     _meanings: dict[ir.Value, Meaning] = field(default_factory=dict)
     _known: dict[ir.Value, list[Form]] = field(default_factory=dict)
     _exits: dict[ir.Value, bool] = field(default_factory=dict)
+    _fillers: set[ir.Node] | None = None
     _shares: dict[ir.Value, float] = field(default_factory=dict)
     _norms_of: dict[tuple[object, ...], NormSource] = field(default_factory=dict)
 
@@ -115,7 +117,22 @@ class Forms:
             )
         return self._exits[value]
 
+    def sources(self, value: ir.Value) -> list[ir.Value]:
+        """What an affine value is made of, constants left out."""
+        found, node = self.meaning(value), value.producer()
+        if isinstance(found, Linear) and not any(x in self.norms for x, _ in found.terms):
+            return [x for x, _ in found.terms]
+        if isinstance(found, Joined):
+            return [x for x, _ in found.parts]
+        if isinstance(found, Picked):
+            return [found.source]
+        return [] if node is None else [v for v in node.inputs if v is not None]
+
     def _is_affine(self, node: ir.Node) -> bool:
+        if self._fillers is None:
+            self._fillers = inside_borders(self.graph)
+        if node in self._fillers:
+            return True
         read = [v for v in node.outputs if v.uses() or v.is_graph_output()]
         return bool(read) and all(self.meaning(v) is not None for v in read)
 

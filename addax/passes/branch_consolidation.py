@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from addax.ir import Exact, Op, attribute, rank, require, rule, shape
+from addax.ir import Exact, Op, attribute, rank, require, rule
 from addax.ir.affine import Convolution, Diagonal, Tensor, build, reshaped
 from addax.ir.dialect import DOMAIN
 from addax.ir.model import scopes
@@ -250,22 +250,16 @@ def _regions(forms: Forms, exits: list[ir.Value]) -> Iterator[list[ir.Value]]:
     yield from groups.values()
 
 
-def _sources(forms: Forms, value: ir.Value) -> list[ir.Value]:
-    """What the node of an affine value reads, constants left out."""
-    node = producing(value)
-    return [v for v in node.inputs if v is not None and shape(v) is not None]
-
-
 def _inside(forms: Forms, value: ir.Value) -> Iterator[ir.Value]:
     """The affine values that an exit is made of, up to other exits."""
-    waiting, seen = _sources(forms, value), set()
+    waiting, seen = forms.sources(value), set()
     while waiting:
         inner = waiting.pop()
         if inner in seen or forms.meaning(inner) is None or forms.is_exit(inner):
             continue
         seen.add(inner)
         yield inner
-        waiting += _sources(forms, inner)
+        waiting += forms.sources(inner)
 
 
 def _chosen(forms: Forms, region: list[ir.Value]) -> dict[ir.Value, Form]:
@@ -321,5 +315,5 @@ def _total(forms: Forms, region: list[ir.Value], chosen: dict[ir.Value, Form]) -
             node = producing(value)
             total += 0.0 if node in counted else node_cost(node)
             counted.add(node)
-            waiting += _sources(forms, value)
+            waiting += forms.sources(value)
     return total

@@ -21,7 +21,7 @@ _PRECISION = np.dtype(np.float64)
 _MOST_TRIPS = 10_000
 
 Attributes = Mapping[str, ir.Attr]
-Environment = dict[ir.Value, Bounded | None]
+Environment = dict[ir.Value, Any]  # a `Bounded`, a list of them for a sequence, or None
 Constants = Callable[[ir.TensorProtocol], bool]
 
 
@@ -111,7 +111,7 @@ class Scope:
             self._node(node)
         return [self._read(value) for value in graph.outputs]
 
-    def _read(self, value: ir.Value | None) -> Bounded | None:
+    def _read(self, value: ir.Value | None) -> Any:
         if value is None:
             return None
         if value not in self._values:
@@ -124,6 +124,8 @@ class Scope:
         attributes = self._resolved(node)
         inputs = [self._read(value) for value in node.inputs]
         special = _SPECIAL.get(node.op_type) if not node.domain else None
+        if node.op_type == "Identity" and isinstance(inputs[0], list):
+            special = _same
         if special is not None:
             results = special(self, node, attributes, inputs)
         else:
@@ -143,11 +145,12 @@ class Scope:
     def _call(
         self, node: ir.Node, attributes: Attributes, inputs: Sequence[Bounded | None]
     ) -> list[Bounded | None]:
-        opset = self._opsets.get(node.domain, self._opsets.get("", 1))
-        site = Site(len(node.outputs), opset, self._opsets, _PRECISION)
+        site = self._site(node)
         call = self._analysis.meaning(node, attributes, site)
         if isinstance(call, Body):
             return self._analysis.function(call.function, attributes, inputs)
+        if any(isinstance(b, list) for b in inputs):
+            raise UnsupportedOpError(f"{label(node)}: sequences have no error analysis")
         rule = _rules().get((node.domain, node.op_type))
         try:
             made = call(*(None if b is None else b.value for b in inputs))
@@ -167,11 +170,20 @@ class Scope:
             errors = _unknown(node, inputs, outputs)
         else:
             values = {name: attribute_value(attr, site) for name, attr in attributes.items()}
-            errors = rule(Context(call, values, dtypes[0], node.op_type, opset), inputs, outputs)
+            context = Context(call, values, dtypes[0], node.op_type, site.opset)
+            errors = rule(context, inputs, outputs)
         return [
             Bounded(y, _normal(error), dtype)
             for y, error, dtype in zip(outputs, errors, dtypes, strict=False)
         ]
+
+    def _site(self, node: ir.Node) -> Site:
+        opset = self._opsets.get(node.domain, self._opsets.get("", 1))
+        return Site(len(node.outputs), opset, self._opsets, _PRECISION)
+
+    def judged(self, node: ir.Node, attributes: Attributes) -> Any:
+        """What the judge calls for a node."""
+        return self._analysis.meaning(node, attributes, self._site(node))
 
     def _dtype(
         self, node: ir.Node, index: int, inputs: Sequence[Bounded | None], made: Array
@@ -288,4 +300,35 @@ def _stacked(rows: Sequence[Bounded], declared: ir.Value) -> Bounded:
     return Bounded(promoted(np.empty((0, *dims), dtype), _PRECISION), None, dtype)
 
 
-_SPECIAL: Mapping[str, Callable[..., Any]] = {"Constant": _constant, "If": _if, "Loop": _loop}
+def _split_to_sequence(scope: Scope, node: ir.Node, attributes: Attributes, inputs: Inputs) -> Any:
+    """The parts of a tensor, each with the errors of its elements."""
+    x, sizes = inputs[0], inputs[1] if len(inputs) > 1 else None
+    call = scope.judged(node, attributes)
+    if x is None or (sizes is not None and not sizes.is_exact):
+        raise UnsupportedOpError(f"{label(node)}: sizes that may be rounded have no error analysis")
+    operands = () if sizes is None else (sizes.value,)
+    values, errors = (call(array, *operands) for array in (x.value, x.errors))
+    return [[Bounded(y, _normal(e), x.dtype) for y, e in zip(values, errors, strict=True)]]
+
+
+def _same(scope: Scope, node: ir.Node, attributes: Attributes, inputs: Inputs) -> Any:
+    del scope, node, attributes
+    return list(inputs)
+
+
+def _sequence_at(scope: Scope, node: ir.Node, attributes: Attributes, inputs: Inputs) -> Any:
+    del scope, attributes
+    sequence: Any = inputs[0]
+    place = inputs[1]
+    if not isinstance(sequence, list) or place is None or not place.is_exact:
+        raise UnsupportedOpError(f"{label(node)}: this sequence has no error analysis")
+    return [sequence[int(place.value.item())]]
+
+
+_SPECIAL: Mapping[str, Callable[..., Any]] = {
+    "Constant": _constant,
+    "If": _if,
+    "Loop": _loop,
+    "SequenceAt": _sequence_at,
+    "SplitToSequence": _split_to_sequence,
+}
