@@ -23,6 +23,9 @@ import onnx
 import onnx.parser
 import onnx_ir as ir
 
+from addax.errors import InputError
+from addax.testing.strategies.arrays import Kind, fill
+
 _HEADING = re.compile(r"^# (fires|declines):[ \t]*(.*)$", re.MULTILINE)
 _POSITIVE = re.compile(r"var|positive")
 
@@ -56,15 +59,31 @@ def read_file(path: Path) -> list[Case]:
     """The blocks of one case file.
 
     Raises:
-        ValueError: If its name or its text is not that of a case file.
+        InputError: If its name or its text is not that of a case file.
     """
     family, dot, variant = path.stem.partition(".")
-    text = path.read_text("utf-8")
+    if not dot:
+        raise InputError(f"{path.name}: expected a case file to be called <family>.<rule>.txt")
+    return read_text(path.read_text("utf-8"), f"{family}/{variant}", where=path.name)
+
+
+def read_text(text: str, rule: str, *, where: str = "cases") -> list[Case]:
+    """The blocks of the text of a case file.
+
+    Args:
+        text: Blocks as the header of this module shows them.
+        rule: The name of the rule that they are about.
+        where: What an error calls the text.
+
+    Raises:
+        InputError: If it has no block.
+    """
+    family, _, variant = rule.partition("/")
     headings = list(_HEADING.finditer(text))
-    if not dot or not headings:
-        raise ValueError(
-            f"{path.name}: expected a file <family>.<rule>.txt with blocks that begin with "
-            "`# fires: ...` or `# declines: ...`"
+    if not headings:
+        raise InputError(
+            f"{where}: expected blocks of ONNX text that begin with `# fires: ...` or "
+            f"`# declines: ...`, got {text[:60]!r}"
         )
     ends = [heading.start() for heading in headings[1:]] + [len(text)]
     return [
@@ -118,3 +137,16 @@ def build(text: str, arrays: Sequence[np.ndarray]) -> ir.Model:
     for (name, _, _), array in zip(initializer_types(text), arrays, strict=True):
         proto.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
     return ir.serde.deserialize_model(proto)
+
+
+def draw(text: str, kind: Kind = Kind.WHOLE, seed: int = 0) -> ir.Model:
+    """The model of a case with drawn initializers.
+
+    Whole numbers by default: their sums and products are exact, so that the digests of folded
+    constants in goldens are the same on every machine.
+    """
+    arrays = [
+        fill(dtype, shape, kind, seed, name=name, positive=is_positive(name))
+        for name, dtype, shape in initializer_types(text)
+    ]
+    return build(text, arrays)
