@@ -30,9 +30,10 @@ from addax.passes._family import Family, family_of
 from addax.passes._pipeline import Pipeline, Step, run_pipeline
 from addax.passes._statistics import Statistics
 from addax.testing.cases import Case
+from addax.testing.laws import changes, interface
 from addax.testing.strategies.arrays import Kind, feeds_for
 from tests.mutation.mutants import SCALE, SCALED
-from tests.passes.test_laws import changes, interface, model_of, promise, symbols
+from tests.passes.test_laws import model_of, promise, symbols
 
 # The cheapest first; what a case needs to show a change of 1 % is most often in the first two.
 DRAWS = (
