@@ -6,6 +6,7 @@ from collections.abc import Callable
 import onnx_ir as ir
 import pytest
 
+from addax import api
 from addax.ir import Exact, Op, rule
 from addax.passes import _family, _pipeline
 from addax.passes._family import families
@@ -35,7 +36,7 @@ def plant(monkeypatch: pytest.MonkeyPatch) -> Callable[[object], None]:
         known = dict(families())
         cleanup = known["cleanup"]
         known["cleanup"] = dataclasses.replace(cleanup, rules=(*cleanup.rules, planted))
-        for module in (_family, _pipeline):
+        for module in (_family, _pipeline, api):
             monkeypatch.setattr(module, "families", lambda: known)
 
     return add
