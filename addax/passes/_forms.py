@@ -173,12 +173,23 @@ class Forms:
             yield Form({value: IDENTITY})
             return
         expanded = self.of(value)
-        cheapest = min((self.cost(value, form) for form in expanded), default=0.0)
-        readers = max(1, len(value.uses()))
-        self._shares[value] = cheapest / readers
+        self._share(value)
         yield Form({value: IDENTITY}, is_full=False)
         for form in expanded:
             yield Form(form.terms, form.bias, form.merged | {value}, form.is_full)
+
+    def _share(self, value: ir.Value) -> float:
+        """What one reader pays for a value of the region that is kept."""
+        if value in self._shares:
+            return self._shares[value]
+        expanded = self.of(value)
+        if expanded:
+            worth = min(self.cost(value, form) for form in expanded)
+        else:
+            inner = (x for x in self.sources(value) if self.meaning(x) is not None)
+            worth = sum(self._share(x) for x in inner if not self.is_exit(x))
+        self._shares[value] = worth / max(1, len(value.uses()))
+        return self._shares[value]
 
     def _expansions(self, value: ir.Value) -> list[Form]:
         found = self.meaning(value)
