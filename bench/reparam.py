@@ -1,11 +1,13 @@
 """Networks as they are trained, folded: multiplies, real weights in parts, latency; peers beside.
 
-    python -m bench.reparam [--quick] [--seed N] [--part NAME ...]
+    python -m bench.reparam [--quick] [--seed N] [--part NAME ...] [--size NAME ...]
+        [--network NAME ...]
 
 Parts: `forms` (the train forms of `bench.train_forms`: multiplies over those of the hand-folded
-structure, for addax and its peers; a wrong result counts as one), `weights` (trained weights split
-into branches, recovered), `feed-forward`, `transformers` (latency of idle channels at the sizes of
-ViT-Tiny, -Small and -Base), `depth` (latency of 12 layers in 6, 4 and 3 blocks of branches).
+structure, for addax and its peers; only a result that is judged the same has a ratio), `weights`
+(trained weights split into branches, recovered), `feed-forward`, `transformers` (latency of idle
+channels at the sizes of ViT-Tiny, -Small and -Base), `depth` (latency of 12 layers in 6, 4 and 3
+blocks of branches). `--size` and `--network` take some of the sizes and networks alone.
 """
 
 import sys
@@ -33,7 +35,7 @@ from addax.passes._pipeline import Pipeline, run_pipeline
 from bench import zoo
 from bench.measure import arguments, emit_json, interleave, table
 from bench.models import runtime_predict
-from bench.outcomes import Judge
+from bench.outcomes import OUTCOMES, Judge
 from bench.peers import TOOLS
 from bench.splits import split
 from bench.train_forms import FORMS, Counts, TrainForm, form
@@ -45,6 +47,7 @@ SPLITS = (
     *(("mobilenet-v1-025", style) for style in ("RepVGG", "MobileOne", "DBB")),
     *(("deit-tiny", style) for style in ("LoRA", "depth")),
 )
+NETWORKS = tuple(dict.fromkeys(name for name, _ in SPLITS))
 WIDTHS = {"tiny": (192, 3), "small": (384, 6), "base": (768, 12)}
 TOKENS, LAYERS = 197, 12
 IDLE = 0.75
@@ -101,7 +104,7 @@ def _row(found: TrainForm, seed: int) -> dict[str, Any]:
         except Exception as error:  # the tools' errors have no common class
             result = type(error).__name__
         outcome, _ = referee.outcome(result)
-        if isinstance(result, str) or outcome in ("wrong", "does not run"):
+        if isinstance(result, str) or outcome != "same":
             row[tool] = outcome
             continue
         row[tool] = counted(result).multiplies / best.multiplies
@@ -109,7 +112,10 @@ def _row(found: TrainForm, seed: int) -> dict[str, Any]:
 
 
 def forms(quick: bool, seed: int) -> dict[str, Any]:
-    """Multiplies over the ideal's, for every form and tool; the geometric mean of what is right."""
+    """Multiplies over the ideal's, for every form and tool; the geometric mean of what is right.
+
+    A column counts each outcome of `bench.outcomes`.
+    """
     rows = []
     for found in map(form, QUICK) if quick else FORMS:
         rows.append(_row(found, seed))
@@ -125,8 +131,8 @@ def forms(quick: bool, seed: int) -> dict[str, Any]:
                 "geometric mean": float(np.exp(np.mean(np.log(ratios)))) if ratios else None,
                 "worst": max(ratios, default=None),
                 "at the ideal": sum(ratio <= 1 for ratio in ratios),
-                "wrong": sum(row[tool] == "wrong" for row in rows),
-                "failed": sum(row[tool] in ("crashed", "does not run") for row in rows),
+                "same": len(ratios),
+                **{said: sum(row[tool] == said for row in rows) for said in OUTCOMES[1:]},
             }
         )
     table(f"{len(rows)} train forms", summary)
@@ -163,11 +169,14 @@ def recover(name: str, style: str, limit: int, seed: int) -> dict[str, Any]:
     }
 
 
-def weights(quick: bool, seed: int) -> list[dict[str, Any]]:
+def weights(quick: bool, seed: int, networks: Sequence[str] = NETWORKS) -> list[dict[str, Any]]:
     """Trained weights in parts: are size, multiplies and predictions the original's again?"""
     known = zoo.missing()
-    chosen = [pair for pair in SPLITS if pair[0] not in known]
-    rows = [recover(*pair, 10 if quick else 200, seed) for pair in chosen[: 1 if quick else None]]
+    chosen = [pair for pair in SPLITS if pair[0] in networks and pair[0] not in known]
+    rows = []
+    for pair in chosen[: 1 if quick else None]:
+        rows.append(recover(*pair, 10 if quick else 100, seed))
+        print(*pair, f"recovered: {rows[-1]['is_recovered']}", file=sys.stderr, flush=True)
     table("trained weights in branches: folded over the original", rows)
     return rows
 
@@ -201,10 +210,11 @@ def drawn(build: Callable[[], nn.Module], seed: int) -> nn.Module:
     return module.eval()
 
 
-def feed_forward(quick: bool, seed: int) -> dict[str, Any]:
+def feed_forward(quick: bool, seed: int, sizes: Sequence[str] = tuple(WIDTHS)) -> dict[str, Any]:
     """The feed-forward part alone, x[1, 197, D], plain and with three quarters idle."""
     found = {}
-    for size, (dim, _) in list(WIDTHS.items())[: 1 if quick else None]:
+    for size in sizes[: 1 if quick else None]:
+        dim, _ = WIDTHS[size]
         idle = partial(ChannelIdleFeedForward, dim, 4 * dim, idle_ratio=IDLE)
         modules = {
             "plain": drawn(partial(Mlp, dim, 4 * dim), seed),
@@ -271,12 +281,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print, and end with a line of JSON."""
     parser = arguments("reparam", __doc__ or "")
     parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--size", nargs="+", choices=WIDTHS, default=list(WIDTHS))
+    parser.add_argument("--network", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
+    narrowed = {
+        "transformers": partial(transformers, sizes=options.size),
+        "feed-forward": partial(feed_forward, sizes=options.size),
+        "weights": partial(weights, networks=options.network),
+    }
     figures = {}
     for part in options.part:
         try:
-            figures[part] = PARTS[part](options.quick, options.seed)
+            figures[part] = (PARTS | narrowed)[part](options.quick, options.seed)
         except AddaxError as error:
             figures[part] = f"{type(error).__name__}: {error}"
             print(f"{part}: {figures[part]}", file=sys.stderr)
