@@ -128,7 +128,9 @@ def forms(quick: bool, seed: int) -> dict[str, Any]:
         summary.append(
             {
                 "tool": tool,
-                "geometric mean": float(np.exp(np.mean(np.log(ratios)))) if ratios else None,
+                "geometric mean of same": float(np.exp(np.mean(np.log(ratios))))
+                if ratios
+                else None,
                 "worst": max(ratios, default=None),
                 "at the ideal": sum(ratio <= 1 for ratio in ratios),
                 "same": len(ratios),
@@ -285,7 +287,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--network", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
-    narrowed = {
+    narrowed: dict[str, Callable[[bool, int], Any]] = {
         "transformers": partial(transformers, sizes=options.size),
         "feed-forward": partial(feed_forward, sizes=options.size),
         "weights": partial(weights, networks=options.network),
