@@ -30,18 +30,9 @@ VARIED = (
     *("mobileone", "dbb", "fastvit", "levit", "lora-attention", "layer-scale", "idle-where"),
     *("idle-slices", "idle-convolutions", "idle-block", "depth-joined-block", "trap-active-tokens"),
 )
-_SCATTERED = "active channels that are no contiguous part are not yet split off"
-_BORDER = "a norm that pads with its own value of zero is not yet one map with its neighbours"
-_SCALE = "the scale of scores stays a node where the weights before it are folded late"
 _WIDER = "branches are not yet put side by side where that saves nodes and no multiplies"
 PENDING: dict[str, str] = {
-    "dbb": _BORDER,
-    "levit": _SCALE,
     "normed-heads": "batch norms of layers that were merged before stay nodes",
-    "idle-scattered": _SCATTERED,
-    "idle-block": "the map beside the activation is not yet shared across attention's shortcut",
-    "depth-joined-attention": _SCALE,
-    "depth-joined-block": _SCALE,
     "depth-apart-layer": _WIDER,
     "depth-apart-attention": _WIDER,
     "depth-summed-scores": _WIDER,
@@ -90,9 +81,6 @@ def ideal(form: TrainForm) -> Counts:
     return settled
 
 
-COSTLIER = {"dbb": "padding into the one map of a convolution adds border pixels to a 1 x 1"}
-
-
 def forms(pending: Mapping[str, str] = MappingProxyType({})) -> list:
     """Every form as a parameter, the marks of what is slow or not reached on it."""
     marked = []
@@ -126,11 +114,12 @@ def test_reaches_the_ideal(form: TrainForm) -> None:
     assert made.others <= best.others
 
 
-@pytest.mark.parametrize("form", forms(COSTLIER))
+@pytest.mark.parametrize("form", forms())
 def test_never_costs_more(form: TrainForm) -> None:
+    """Idle channels are one linear node more in the ideal, and fewer multiplies."""
     made = found(form)
     before, after = Counts.of(made.before), Counts.of(made.after)
-    assert after.linears <= before.linears
+    assert after.linears <= max(before.linears, ideal(form).linears)
     assert after.multiplies <= before.multiplies
 
 
