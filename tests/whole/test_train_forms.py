@@ -39,6 +39,9 @@ PENDING: dict[str, str] = {
     "depth-shared-weights": "attention's weights are not yet seen as one map that branches share",
     "depth-blockwise": _WIDER,
 }
+UNREAD = {
+    ("dbb", "any batch"): "a border scattered at Range(0, batch) is not yet read as a part's fill"
+}
 
 
 @dataclass(frozen=True)
@@ -123,9 +126,19 @@ def test_never_costs_more(form: TrainForm) -> None:
     assert after.multiplies <= before.multiplies
 
 
+def variants() -> list:
+    """Every varied form in every variant, the marks of what is not reached on it."""
+    marked = []
+    for name in VARIED:
+        for variant in ("optimized export", "any batch"):
+            reason = UNREAD.get((name, variant))
+            marks = [pytest.mark.xfail(strict=True, reason=reason)] if reason else []
+            marked.append(pytest.param(name, variant, id=f"{name}-{variant}", marks=marks))
+    return marked
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", ["optimized export", "any batch"])
-@pytest.mark.parametrize("name", VARIED)
+@pytest.mark.parametrize(("name", "variant"), variants())
 def test_every_export_comes_to_the_same(name: str, variant: str) -> None:
     form = train_forms.form(name)
     made, plain = found(form, variant), Counts.of(found(form).after)
