@@ -60,8 +60,6 @@ def constant_second(op: Op) -> ir.Value:
 
 
 def _has_leading_ones(node: ir.Node) -> bool:
-    if len(node.inputs) != 2:
-        return False
     tensor = constant_tensor(node.inputs[1])
     return (
         tensor is not None
