@@ -23,6 +23,7 @@ from bench.peers import TOOLS
 
 OUTCOMES = ("same", "wrong", "does not run", "other interface", "crashed", "not judged")
 PATIENCE = 20.0
+_STARTS, _READY = 300.0, "ready"
 
 Feeds = Mapping[str, np.ndarray]
 
@@ -42,6 +43,8 @@ class Optimizer:
         )
         self._process.start()
         there.close()
+        if not self._here.poll(_STARTS) or self._here.recv() != _READY:
+            raise RuntimeError(f"{self.name} did not start within {_STARTS:.0f} s")
 
     def __call__(self, data: bytes) -> bytes | str:
         """The optimized file, or what went wrong in a few words."""
@@ -67,6 +70,7 @@ class Optimizer:
 def _serve(name: str, parent: Connection) -> None:
     """Optimize what comes until the parent is gone."""
     tool = TOOLS[name]
+    parent.send(_READY)
     while True:
         try:
             data = parent.recv()

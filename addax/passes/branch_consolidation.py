@@ -34,19 +34,31 @@ AFTER = ("fold-affine",)
 
 @dataclass
 class _Plan:
-    """Which values of a graph get which forms, and what has taken their places so far."""
+    """Which values of a graph get which forms, and what has taken their places so far.
+
+    `made` belongs to all plans of a graph: a region reads what another has replaced.
+    """
 
     forms: Forms
     chosen: dict[ir.Value, Form]
-    made: dict[ir.Value, ir.Value] = field(default_factory=dict)
+    made: dict[ir.Value, ir.Value]
+    pending: dict[ir.Value, ir.Value] = field(default_factory=dict)
 
     def current(self, op: Op, source: ir.Value) -> ir.Value:
         """What stands for a source now."""
         if source in self.forms.norms and source not in self.made:
-            self.made[source] = _pure_norm(op, self.forms.norms[source].node)
+            if source not in self.pending:
+                self.pending[source] = _pure_norm(op, self.forms.norms[source].node)
+            return self.pending[source]
         while source in self.made:
             source = self.made[source]
         return source
+
+    def settle(self, *, done: bool) -> None:
+        """Keep what a rewrite made, or forget it: a declined one leaves nothing behind."""
+        if done:
+            self.made |= self.pending
+        self.pending.clear()
 
 
 def _pure_norm(op: Op, node: ir.Node) -> ir.Value:
@@ -68,8 +80,7 @@ def consolidate(op: Op, plan: _Plan) -> tuple[ir.Value, ...]:
     for value in op.root.outputs:
         form = plan.chosen.get(value) or plan.forms.of(value)[0]
         made.append(_emitted(op, plan, value, form))
-    for old, new in zip(op.root.outputs, made, strict=True):
-        plan.made[old] = new
+    plan.pending.update(zip(op.root.outputs, made, strict=True))
     return tuple(made)
 
 
@@ -196,13 +207,15 @@ def _carry_out(plan: _Plan, context: Context) -> bool:
     changed = False
     nodes = dict.fromkeys(producing(value) for value in plan.chosen)
     for node in nodes:
-        changed |= context.driver.rewrite(consolidate, node, plan)
+        done = context.driver.rewrite(consolidate, node, plan)
+        plan.settle(done=done)
+        changed |= done
     return changed
 
 
 def _plans(graph: ir.Graph, context: Context) -> Iterator[_Plan]:
     """A plan for each region of the graph that pays."""
-    forms = Forms(graph)
+    forms, made = Forms(graph), dict[ir.Value, ir.Value]()
     order = {node: place for place, node in enumerate(graph)}
     exits = [
         value
@@ -217,7 +230,7 @@ def _plans(graph: ir.Graph, context: Context) -> Iterator[_Plan]:
             _tell(context, value, forms, chosen[value], region)
         if kept:
             ordered = sorted(kept, key=lambda v: order[producing(v)])
-            yield _Plan(forms, {value: kept[value] for value in ordered})
+            yield _Plan(forms, {value: kept[value] for value in ordered}, made)
 
 
 def _tell(
