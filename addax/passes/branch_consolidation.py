@@ -23,7 +23,7 @@ from addax.ir import Exact, Op, attribute, rank, require, rule
 from addax.ir.affine import Convolution, Diagonal, Tensor, build, reshaped
 from addax.ir.dialect import DOMAIN
 from addax.ir.model import scopes
-from addax.ir.query import const, constant, known_shape, producing, same_shape
+from addax.ir.query import const, constant, known_shape, producing
 from addax.ir.rule import EveryNode
 from addax.passes._family import Context, Phase
 from addax.passes._forms import Form, Forms, node_cost
@@ -173,21 +173,19 @@ def _scaled_along(op: Op, x: ir.Value, norm: ir.Node, axis: int, full: int) -> i
 
 
 @rule(
-    "branch-consolidation/norm-between-reshapes",
-    match=lambda op, x: op.Reshape(op.BatchNormalization(op.Reshape(x, ...), ...), ...),
+    "branch-consolidation/norm-of-rows",
+    match=lambda op, x, dims: op.BatchNormalization(op.Reshape(x, dims), ...),
     exact=Exact.REASSOCIATED,
 )
-def norm_between_reshapes(op: Op, x: ir.Value) -> ir.Value:
-    """Reshape(BatchNormalization(Reshape(x, [-1, D]))) -> x scale + shift, on the last axis."""
-    norm = producing(op.root.inputs[0])
-    flat, dims = known_shape(norm.inputs[0]), known_shape(x)
-    require(len(flat) == 2 and len(dims) > 1, "rows are not made of tokens", x)
-    require(flat[1] == dims[-1], "channels are not the last axis", x)
-    require(same_shape(x, op.root.outputs[0]), "the result has another shape", x)
-    return _scaled_along(op, x, norm, len(dims) - 1, len(dims))
+def norm_of_rows(op: Op, x: ir.Value, dims: ir.Value) -> ir.Value:
+    """BatchNormalization(Reshape(x, [-1, D])) -> Reshape(x scale + shift), on the last axis."""
+    flat, full = known_shape(op.root.inputs[0]), known_shape(x)
+    require(len(flat) == 2 and len(full) > 2, "rows are not made of tokens", x)
+    require(flat[1] == full[-1], "channels are not the last axis", x)
+    return op.Reshape(_scaled_along(op, x, op.root, len(full) - 1, len(full)), dims)
 
 
-RULES = (norm_between_transposes, norm_between_reshapes)
+RULES = (norm_between_transposes, norm_of_rows)
 
 
 def run(model: ir.Model, context: Context) -> bool:

@@ -32,7 +32,6 @@ VARIED = (
 )
 _WIDER = "branches are not yet put side by side where that saves nodes and no multiplies"
 PENDING: dict[str, str] = {
-    "normed-heads": "batch norms of layers that were merged before stay nodes",
     "depth-apart-layer": _WIDER,
     "depth-apart-attention": _WIDER,
     "depth-summed-scores": _WIDER,
