@@ -253,7 +253,14 @@ def _prove(
         return _finished("unsupported", _told(error), began)
     probability = min(1.0, (2 * degree + _SPECIAL) / PRIME) ** len(seeds)
     detail = f"{len(names)} outputs are equal at {len(seeds)} random points"
+    if probability > _CREDIBLE:
+        told = f"{detail}, which formulas of degree {degree:.1g} are by chance too"
+        return _finished("unproved", told, began)
     return _finished("proved", detail, began, probability)
+
+
+_CREDIBLE = 1e-6
+"""The chance of error above which equality at random points proves nothing."""
 
 
 _SPECIAL = 260

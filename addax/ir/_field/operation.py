@@ -14,7 +14,7 @@ from addax.ir._field.constants import lifted
 from addax.ir._field.element import Field, Kind, element
 from addax.ir._field.ops import find
 from addax.ir._field.residues import PRIME
-from addax.ir._field.table import ADDS, COSTLY, FRESH, MOVEMENT, OPAQUE, SUMS, FieldSite
+from addax.ir._field.table import ADDS, COSTLY, FRESH, MOVEMENT, OPAQUE, PRODUCTS, SUMS, FieldSite
 from addax.ir._judge.meaning import Body, attribute_value, meaning
 from addax.ir._judge.program import label
 from addax.ir._judge.reference import is_attribute
@@ -156,9 +156,14 @@ class Operation:
 
     def _degree(self, elements: list[Field]) -> float:
         degrees = [x.degree for x in elements] or [0.0]
-        if self.node.op_type in FRESH:
+        op = self.node.op_type
+        if op in FRESH:
             return 1.0
-        return max(degrees) if self.node.op_type in SUMS else sum(degrees) + 1.0
+        if op == "CastLike":
+            return degrees[0]  # the other operand says only which format
+        if op in PRODUCTS:
+            return max(sum(degrees[:2]) + 1.0, *degrees)
+        return max(degrees) if op in SUMS else sum(degrees) + 1.0
 
     def _concrete(self, *inputs: Any) -> Any:
         if self._judged is None:

@@ -49,6 +49,9 @@ SUMS = frozenset(
 )  # fmt: skip
 """Ops whose result has the degree of its operands; that of other ops is their sum and one more."""
 
+PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+"""Products of two operands, to which a third one is added."""
+
 FRESH = frozenset(
     {"Abs", "Cos", "Erf", "Exp", "LogSoftmax", "Sin", "Softmax", "Sqrt", "Tanh"}
 )  # fmt: skip
