@@ -291,7 +291,7 @@ def _is_plain_norm(node: ir.Node, full: int) -> bool:
         attribute(node, "axis", -1) in {-1, full - 1}
         and constant_tensor(node.inputs[1]) is not None
         and (bias is None or constant_tensor(bias) is not None)
-        and not any(v.uses() for v in node.outputs[1:])
+        and len(node.outputs) == 1
     )
 
 

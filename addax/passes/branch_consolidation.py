@@ -286,11 +286,7 @@ def _chosen(forms: Forms, region: list[ir.Value]) -> dict[ir.Value, Form]:
         changes = best.merged or any(source in forms.norms for source in best.terms)
         if changes and all(forms.of(output) for output in producing(value).outputs):
             chosen[value] = best
-        waiting += [
-            source
-            for source in best.terms
-            if forms.meaning(source) is not None and not forms.is_exit(source)
-        ]
+        waiting += [source for source in best.terms if not forms.is_exit(source)]
     return chosen
 
 
