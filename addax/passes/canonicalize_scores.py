@@ -206,7 +206,8 @@ def run(model: ir.Model, context: Context) -> bool:
         for node in list(scope):
             if node.op_type != "Mul" or node.domain or not is_number(node.inputs[1]):
                 continue
-            product = producer(node.inputs[0], "MatMul")
+            y = node.inputs[0]
+            product = producer(y, "MatMul") if y is not None and single_use(y) else None
             if product is not None and any(map(reaches_weights, product.inputs)):
                 # What it reads may have become weights since the rule was offered the product.
                 changed |= context.driver.rewrite(
