@@ -105,7 +105,7 @@ def _emitted(op: Op, plan: _Plan, value: ir.Value, form: Form) -> ir.Value:
 
 def _flattened(op: Op, bias: Tensor | None) -> Tensor | None:
     """A map that is one number a channel but for rounding, as that: borders were compensated."""
-    if bias is None or len(bias.shape) < 3 or bias.shape[0] != 1 or set(bias.shape[2:]) <= {1}:
+    if bias is None or len(bias.shape) < 3 or bias.shape[0] != 1:
         return bias
     array = op.exact(bias.build(op))
     axes = tuple(range(2, array.ndim))
@@ -154,11 +154,14 @@ def norm_between_transposes(op: Op, x: ir.Value) -> ir.Value:
     require(inner is not None and outer is not None, "a permutation is not given", x)
     back = [inner[i] for i in outer]
     require(back == sorted(back), "the transposes do not undo each other", x)
-    return _scaled_along(op, x, norm, inner[1], len(inner))
+    return _scaled_along(op, x, norm, len(inner) - 1 - inner[1])
 
 
-def _scaled_along(op: Op, x: ir.Value, norm: ir.Node, axis: int, full: int) -> ir.Value:
-    """x scale + shift along an axis, by the constants of a batch normalization in inference."""
+def _scaled_along(op: Op, x: ir.Value, norm: ir.Node, behind: int) -> ir.Value:
+    """x scale + shift by the constants of a batch normalization in inference.
+
+    `behind` counts the axes behind the one that they are along.
+    """
     require(not attribute(norm, "training_mode", 0), "the normalization is in training", x)
     gamma, beta, mean, variance = norm.inputs[1:5]
     epsilon = attribute(norm, "epsilon", 1e-5)
@@ -168,7 +171,7 @@ def _scaled_along(op: Op, x: ir.Value, norm: ir.Node, axis: int, full: int) -> i
         const(operand, "parameter of the normalization")
     scale = op.Div(gamma, op.Sqrt(op.Add(variance, float(epsilon))))
     shift = op.Sub(beta, op.Mul(mean, scale))
-    tail = [1] * (full - 1 - axis)
+    tail = [1] * behind
     return op.Add(op.Mul(x, op.Reshape(scale, [-1, *tail])), op.Reshape(shift, [-1, *tail]))
 
 
@@ -182,7 +185,7 @@ def norm_of_rows(op: Op, x: ir.Value, dims: ir.Value) -> ir.Value:
     flat, full = known_shape(op.root.inputs[0]), known_shape(x)
     require(len(flat) == 2 and len(full) > 2, "rows are not made of tokens", x)
     require(flat[1] == full[-1], "channels are not the last axis", x)
-    return op.Reshape(_scaled_along(op, x, op.root, len(full) - 1, len(full)), dims)
+    return op.Reshape(_scaled_along(op, x, op.root, 0), dims)
 
 
 RULES = (norm_between_transposes, norm_of_rows)

@@ -56,8 +56,8 @@ def product(op: Op, a: ir.Value, b: ir.Value) -> ir.Value:
 def _labels(equation: str) -> tuple[str, str, str]:
     """The labels of two operands and of the output, which repeat none."""
     inputs, arrow, out = equation.replace(" ", "").partition("->")
-    left, comma, right = inputs.partition(",")
-    require(arrow and comma, "the output is implicit")
+    left, _, right = inputs.partition(",")
+    require(arrow, "the output is implicit")
     terms = (left, right, out)
     require(all("." not in term for term in terms), "axes without labels")
     require(all(len(set(term)) == len(term) for term in terms), "a label repeats in an operand")

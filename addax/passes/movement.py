@@ -205,10 +205,11 @@ def reshape_reshape(op: Op, x: ir.Value) -> ir.Value:
     root, out = op.root, op.root.outputs[0]
     if same_shape(x, out):
         return x
+    require(op.opset >= 5, "the target is an attribute before opset 5", x)
     merged = _unit_axes.merge(op, x, (producing(root.inputs[0]), root))
     if merged is not None:
         return merged
-    sizes = constant(root.inputs[1]) if len(root.inputs) > 1 and root.op_type == "Reshape" else None
+    sizes = constant(root.inputs[1]) if root.op_type == "Reshape" else None
     given = [] if sizes is None else sizes.tolist()
     target = spell(shape(out), shape(x), given.index(-1) if -1 in given else None)
     if target is None and sizes is not None and 0 not in given:

@@ -175,7 +175,7 @@ def concat_of_parts(op: Op) -> ir.Value:
     given = [value for value in op.root.inputs if value is not None]
     runs = _runs(given, axis)
     only = runs[0].part
-    if len(runs) == 1 < len(given) and only is not None:
+    if len(runs) == 1 and only is not None:
         is_all = (only.start, only.end) == (0, only.size)
         return _cuts.write(op, only.whole, {} if is_all else {axis: Cut(only.start, only.end)})
     operands: list[ir.Value] = []
