@@ -10,6 +10,7 @@ from tvm import relax
 from tvm.relax.frontend.onnx import from_onnx
 
 from addax.ir.model import clone
+from addax.ir.rewriter import Rewriter
 from addax.ir.shapes import infer_shapes
 
 
@@ -24,6 +25,7 @@ def run(model: ir.Model, feeds: Mapping[str, np.ndarray]) -> dict[str, Any]:
         if value.name in feeds:
             value.shape = ir.Shape(feeds[str(value.name)].shape)
     infer_shapes(fixed)
+    Rewriter(fixed).lift_constants()  # it knows constants of one tensor only
     module = from_onnx(ir.to_proto(fixed), keep_params_in_input=False)
     machine = relax.VirtualMachine(tvm.compile(module, target="llvm"), tvm.cpu())
     arguments = [
