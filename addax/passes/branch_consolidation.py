@@ -209,9 +209,17 @@ def _carry_out(plan: _Plan, context: Context) -> bool:
     nodes = dict.fromkeys(producing(value) for value in plan.chosen)
     for node in nodes:
         done = context.driver.rewrite(consolidate, node, plan)
+        if not done:
+            _declined(context).update(node.outputs)
         plan.settle(done=done)
         changed |= done
     return changed
+
+
+def _declined(context: Context) -> set[ir.Value]:
+    """Values whose forms could not be built: a plan would be half done again and again."""
+    found: set[ir.Value] = context.facts.setdefault("branch-consolidation declined", set())
+    return found
 
 
 def _plans(graph: ir.Graph, context: Context) -> Iterator[_Plan]:
@@ -225,7 +233,8 @@ def _plans(graph: ir.Graph, context: Context) -> Iterator[_Plan]:
         if forms.meaning(value) is not None and forms.is_exit(value)
     ]
     for region in _regions(forms, exits):
-        chosen = _chosen(forms, region)
+        refused = _declined(context)
+        chosen = {v: form for v, form in _chosen(forms, region).items() if v not in refused}
         kept = _paying(forms, region, chosen)
         for value in chosen.keys() - kept.keys():
             _tell(context, value, forms, chosen[value], region)

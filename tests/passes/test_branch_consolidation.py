@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from addax.ir.cost import cost_of
 from addax.ir.model import clone
+from addax.ir.parser import parse_text
 from addax.ir.proof import prove_equal
 from addax.ir.rule import Exact
 from addax.ir.shapes import infer_shapes
@@ -147,3 +148,28 @@ def test_a_block_of_branches_becomes_one_convolution() -> None:
     assert [node.op_type for node in model.graph] == ["Conv"]
     assert price(before)[0] > price(model)[0]
     assert prove_equal(before, model).verdict == "proved"
+
+
+HALF = """<ir_version: 10, opset_import: ["": 20]>
+g (float[2,3,4] u, float[2,3,4] v) => (float[2,3,4] y, float[2,3,4] z, float[2,3,4] q)
+<float[4] a, float[4] b, float[4] c = {3e38,3e38,3e38,3e38}, float big = {3e38},
+ float[4,4] w, float[4,4] k> {
+    x = Add(u, v)
+    l1 = LayerNormalization(x, a)
+    l2 = LayerNormalization(x, b)
+    l3 = LayerNormalization(x, c)
+    m1 = MatMul(l1, w)
+    m2 = MatMul(l2, k)
+    s = Add(m1, m2)
+    y = Relu(s)
+    z = Tanh(s)
+    m3 = Mul(l3, big)
+    q = Relu(m3)
+}"""
+
+
+def test_a_plan_of_which_a_part_overflows_ends() -> None:
+    model = parse_text(HALF)
+    statistics = run_pipeline(model)
+    assert statistics.applied < 20
+    assert run_pipeline(model).applied == 0
