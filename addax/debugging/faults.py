@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -137,4 +136,4 @@ def ask(fault: Fault, model: ir.Model, fuel: int | None = None) -> str | None:
         return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
-__all__: list[Any] = ["Crashes", "Differs", "Fails", "Fault", "ask", "optimized", "optimizing"]
+__all__ = ["Crashes", "Differs", "Fails", "Fault", "ask", "optimized", "optimizing"]

@@ -22,8 +22,8 @@ from addax.passes._certifying import Certify
 from addax.passes._driver import Driver, Limits
 from addax.passes._pipeline import Pipeline, run_pipeline
 from addax.passes._statistics import Statistics
-from addax.testing.cases import Case, build, initializer_types, is_positive, read_cases
-from addax.testing.strategies.arrays import Kind, fill
+from addax.testing.cases import Case, draw, read_cases
+from addax.testing.strategies.arrays import Kind
 from addax.testing.strategies.graphs import models
 
 CASES = [
@@ -43,11 +43,7 @@ def certified(model: ir.Model, pipeline: str | None = None) -> tuple[ir.Model, C
 
 
 def model_of(case: Case) -> ir.Model:
-    arrays = [
-        fill(dtype, shape, Kind.PLAIN, 0, name=name, positive=is_positive(name))
-        for name, dtype, shape in initializer_types(case.text)
-    ]
-    return build(case.text, arrays)
+    return draw(case.text, Kind.PLAIN)
 
 
 @pytest.mark.parametrize("family", sorted({case.family for case in CASES}))

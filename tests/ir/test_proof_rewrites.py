@@ -19,8 +19,8 @@ from addax.passes._family import families
 from addax.passes._instrument import Instrument, Rewrite
 from addax.passes._pipeline import Pipeline, run_pipeline
 from addax.passes._statistics import Statistics
-from addax.testing.cases import Case, build, initializer_types, is_positive, read_cases
-from addax.testing.strategies.arrays import Kind, fill
+from addax.testing.cases import Case, build, draw, read_cases
+from addax.testing.strategies.arrays import Kind
 
 CASES = read_cases(Path(__file__).resolve().parents[1] / "passes" / "cases")
 FIRING = [case for case in CASES if case.verb == "fires"]
@@ -46,11 +46,7 @@ class Prover(Instrument):
 
 
 def model_of(case: Case) -> ir.Model:
-    arrays = [
-        fill(dtype, shape, Kind.WHOLE, 0, name=name, positive=is_positive(name))
-        for name, dtype, shape in initializer_types(case.text)
-    ]
-    return build(case.text, arrays)
+    return draw(case.text)
 
 
 def proofs_of(model: ir.Model, rules: list[Rule]) -> Prover:
@@ -114,8 +110,7 @@ g (float[2,4] x) => (float[2,3] y) <float[4,3] w, float[4,3] v> {
     ("made", "verdict"), [(_right, "proved"), (_difference, "refuted"), (_scaled, "refuted")]
 )
 def test_a_wrong_build_is_refuted(made: object, verdict: str) -> None:
-    arrays = [fill(d, s, Kind.PLAIN, 0) for _, d, s in initializer_types(LINEARS)]
-    prover = proofs_of(build(LINEARS, arrays), [wrong(verdict + str(made.__name__), _sum, made)])
+    prover = proofs_of(draw(LINEARS, Kind.PLAIN), [wrong(verdict + str(made.__name__), _sum, made)])
     assert [proof.verdict for _, proof in prover.proofs] == [verdict]
 
 
@@ -143,8 +138,7 @@ def test_a_proof_needs_a_seed() -> None:
             with pytest.raises(InputError, match="at least one seed"):
                 prove_rewrite(rewrite.replacement, model, seeds=())
 
-    arrays = [fill(d, s, Kind.WHOLE, 0) for _, d, s in initializer_types(LINEARS)]
-    model = build(LINEARS, arrays)
+    model = draw(LINEARS)
     infer_shapes(model)
     rules = RuleSet([wrong("fold", _sum, _right)])
     Driver(Rewriter(model), rules, Statistics(), Limits(10), Seedless()).run()

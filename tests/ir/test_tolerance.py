@@ -11,8 +11,8 @@ from addax.errors import EvaluationError, UnsupportedOpError
 from addax.ir.evaluate import evaluate
 from addax.ir.rule import Exact
 from addax.ir.tolerance import bounds, disagreement, tolerance
-from addax.testing.cases import build, initializer_types, is_positive
-from addax.testing.strategies.arrays import Kind, feeds_for, fill, kinds
+from addax.testing.cases import build, draw
+from addax.testing.strategies.arrays import Kind, feeds_for, kinds
 from addax.testing.strategies.graphs import models
 
 HEADER = '<ir_version: 10, opset_import: ["": 20, "com.microsoft": 1]>\n'
@@ -73,11 +73,7 @@ WEIGHTS = (
 
 def model(body: str, kind: Kind = Kind.PLAIN, seed: int = 0, outputs: str = "float[3,4] y"):
     text = f"{HEADER}g (float[3,4] x) => ({outputs}) {WEIGHTS} {{ {body} }}"
-    arrays = [
-        fill(dtype, shape, kind, seed, name=name, positive=is_positive(name))
-        for name, dtype, shape in initializer_types(text)
-    ]
-    return build(text, arrays)
+    return draw(text, kind, seed)
 
 
 @pytest.mark.parametrize("name", OPERATORS)

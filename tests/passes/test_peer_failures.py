@@ -10,18 +10,14 @@ import pytest
 
 from addax.ir.parser import parse_text
 from addax.passes._pipeline import run_pipeline
-from addax.testing.cases import build, initializer_types, is_positive
-from addax.testing.strategies.arrays import Kind, feeds_for, fill
+from addax.testing.cases import draw
+from addax.testing.strategies.arrays import Kind, feeds_for
 from tests.soundness import check
 
 
 def model(body: str, opset: int = 20) -> ir.Model:
     text = f'<ir_version: 10, opset_import: ["": {opset}]>\ng {body}'
-    arrays = [
-        fill(dtype, shape, Kind.PLAIN, 7, name=name, positive=is_positive(name))
-        for name, dtype, shape in initializer_types(text)
-    ]
-    return build(text, arrays)
+    return draw(text, Kind.PLAIN, 7)
 
 
 def optimized(body: str, opset: int = 20, **sizes: int) -> ir.Model:

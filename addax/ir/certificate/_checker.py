@@ -16,7 +16,7 @@ from addax.errors import AddaxError, InputError
 from addax.ir import folding
 from addax.ir._literals import same_bits, tensor_key
 from addax.ir.builder import Derivation, Replacement
-from addax.ir.certificate._encoding import Json, decode_attributes, decode_tensor
+from addax.ir.certificate._encoding import decode_attributes, decode_tensor
 from addax.ir.certificate._evidence import Examiner
 from addax.ir.certificate._numbering import Numbering, lift_constants
 from addax.ir.certificate._steps import Evidence, Step
@@ -282,6 +282,3 @@ def _substitute(old: ir.Value, new: ir.Value) -> None:
 
 def _knows_more(a: ir.Shape, b: ir.Shape | None) -> bool:
     return b is None or sum(isinstance(d, int) for d in a) > sum(isinstance(d, int) for d in b)
-
-
-__all__ = ["Checker", "Json", "Rejected"]

@@ -68,7 +68,7 @@ class Examiner:
             if found.holds:
                 return Finding("measured", found.detail)
             told = found.detail
-            if found.verdict == "different" and all(_is_free(v, self._model) for v in _read(nodes)):
+            if found.verdict == "different" and all(v.producer() is None for v in _read(nodes)):
                 return Finding("unchecked", told, refuted=True)
         return Finding("unchecked", told)
 
@@ -76,8 +76,3 @@ class Examiner:
 def _read(nodes: Sequence[ir.Node]) -> list[ir.Value]:
     made = {value for node in nodes for value in node.outputs}
     return [v for node in nodes for v in node.inputs if v is not None and v not in made]
-
-
-def _is_free(value: ir.Value, model: ir.Model) -> bool:
-    """Whether nothing in the model restricts what a value can be."""
-    return value.producer() is None
