@@ -95,6 +95,14 @@ class Driver:
         matcher, *_ = compile_rule(rule)  # one for each order of commuting operands
         return not self._limits.is_out_of_fuel and self._apply(matcher, node, arguments)
 
+    def would_apply(self, rule: Rule, node: ir.Node, *arguments: object) -> bool:
+        """Whether `rewrite` would change the graph; nothing is changed, counted or announced."""
+        try:
+            self._rewriter.drop(self._rewriter.prepare(node, rule.build, arguments))
+        except Decline:
+            return False
+        return True
+
     def share(self, rule: Rule, old: ir.Value, new: ir.Value) -> bool:
         """Let every reader of the initializer `old` read `new`; whether the graph changed."""
         readers = old.consumers()

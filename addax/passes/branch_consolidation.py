@@ -204,22 +204,29 @@ def run(model: ir.Model, context: Context) -> bool:
 
 
 def _carry_out(plan: _Plan, context: Context) -> bool:
-    """Rewrite each node that makes a chosen value, in the order of the graph."""
+    """Rewrite each node that makes a chosen value, in the order of the graph: all or none.
+
+    What pays is the plan as a whole; half of one would be begun again and again.
+    """
+    nodes = list(dict.fromkeys(producing(value) for value in plan.chosen))
+    if len(nodes) > 1:
+        nodes = _unbuildable(plan, nodes, context) or nodes
     changed = False
-    nodes = dict.fromkeys(producing(value) for value in plan.chosen)
     for node in nodes:
         done = context.driver.rewrite(consolidate, node, plan)
-        if not done:
-            _declined(context).update(node.outputs)
         plan.settle(done=done)
         changed |= done
     return changed
 
 
-def _declined(context: Context) -> set[ir.Value]:
-    """Values whose forms could not be built: a plan would be half done again and again."""
-    found: set[ir.Value] = context.facts.setdefault("branch-consolidation declined", set())
-    return found
+def _unbuildable(plan: _Plan, nodes: list[ir.Node], context: Context) -> list[ir.Node]:
+    """The first node whose form cannot be built, whose decline speaks for the plan."""
+    for node in nodes:
+        fits = context.driver.would_apply(consolidate, node, plan)
+        plan.settle(done=False)
+        if not fits:
+            return [node]
+    return []
 
 
 def _plans(graph: ir.Graph, context: Context) -> Iterator[_Plan]:
@@ -233,8 +240,7 @@ def _plans(graph: ir.Graph, context: Context) -> Iterator[_Plan]:
         if forms.meaning(value) is not None and forms.is_exit(value)
     ]
     for region in _regions(forms, exits):
-        refused = _declined(context)
-        chosen = {v: form for v, form in _chosen(forms, region).items() if v not in refused}
+        chosen = _chosen(forms, region)
         kept = _paying(forms, region, chosen)
         for value in chosen.keys() - kept.keys():
             _tell(context, value, forms, chosen[value], region)

@@ -171,3 +171,4 @@ g (float[2,3,4] u, float[2,3,4] v) => (float[2,3,4] y, float[2,3,4] z, float[2,3
 def test_a_plan_of_which_a_part_overflows_ends() -> None:
     model = parse_text(HALF)
     assert run_pipeline(model).applied < 20
+    assert run_pipeline(model).applied == 0
