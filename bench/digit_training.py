@@ -20,6 +20,8 @@ import addax
 from addax.backends.to_ort import to_ort
 from addax.demo.vit import DigitsViT
 from addax.frontend import to_ir
+from addax.ir.model import clone
+from addax.ir.shapes import infer_shapes
 from addax.report import Size
 from addax.runtime.session import Session
 from bench.measure import Timings, interleave
@@ -164,5 +166,7 @@ def _runner(graph: Any, feed: np.ndarray) -> Callable[[], object]:
 
 
 def size_of(graph: Any) -> int:
-    """Multiplications for one example."""
-    return Size.of(graph).cost.multiplies
+    """Multiplications for one example; what an exporter left unsaid of shapes is inferred."""
+    known = clone(graph)
+    infer_shapes(known)
+    return Size.of(known).cost.multiplies
