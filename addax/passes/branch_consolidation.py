@@ -208,14 +208,14 @@ def _carry_out(plan: _Plan, context: Context) -> bool:
 
     What pays is the plan as a whole; half of one would be begun again and again.
     """
-    nodes = list(dict.fromkeys(producing(value) for value in plan.chosen))
-    if len(nodes) > 1:
-        nodes = _unbuildable(plan, nodes, context) or nodes
+    first, *rest = dict.fromkeys(producing(value) for value in plan.chosen)
     changed = False
-    for node in nodes:
+    for node in _unbuildable(plan, rest, context) or [first, *rest]:
         done = context.driver.rewrite(consolidate, node, plan)
         plan.settle(done=done)
-        changed |= done
+        if not done:
+            break
+        changed = True
     return changed
 
 
