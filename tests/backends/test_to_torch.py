@@ -327,8 +327,8 @@ def test_a_function_that_calls_itself_is_refused():
 def test_dialect_ops_are_recorded_by_their_bodies_and_learn_their_scales():
     rng = np.random.default_rng(0)
     codes, table = rng.integers(0, 16, (3, 8)), rng.integers(-9, 9, 16).astype(np.int8)
-    scale = rng.standard_normal((3, 2)).astype(np.float32)
-    model = codebook_model(codes, table, scale, bits=4, group=4)
+    scale = rng.standard_normal(3).astype(np.float32)
+    model = codebook_model(codes, table, scale, bits=4)
     x = rng.standard_normal((5, 8)).astype(np.float32)
     module = to_torch(model)
     y = module(torch.from_numpy(x))

@@ -4,7 +4,7 @@ The body is the meaning. It is an onnxscript function, travels in every saved mo
 model-local function, and runs in any ONNX Runtime; a registered kernel only makes it fast.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,13 +26,14 @@ class DialectOp:
         script: Its body, an `onnxscript.OnnxFunction` over standard ops.
         shape: Sets type and shape of a node's outputs from those of its inputs; leaves unknown
             what it cannot know.
-        cost: The cost of one evaluation of a node with known shapes.
+        cost: The arithmetic of one evaluation of a node; a symbolic dimension counts as what it is
+            bound to by name, or as 1.
     """
 
     name: str
     script: Any
     shape: Callable[[ir.Node], None]
-    cost: Callable[[ir.Node], Cost]
+    cost: Callable[[ir.Node, Mapping[str, int]], Cost]
 
     def body(self, opset: int) -> ir.Function:
         """A fresh copy of the body, stamped with the model's version of the standard domain.
