@@ -1,12 +1,13 @@
 """Binary codes: w ~ sum_i alpha_i b_i with b_i in {-1, +1}, alpha for each row and group."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from addax.errors import InputError
 from addax.ir._numbers.groups import grouped
+from addax.ir._numbers.multipliers import MOST_BINARY, Multipliers, factorize
 from addax.ir._numbers.powers import sum_of_powers
 
 Floats = npt.NDArray[np.float64]
@@ -20,12 +21,19 @@ _MOST_PLANES = 4
 class BinaryCodes:
     """Weights as planes of signs: w[n, k] ~ sum_i alpha[n, k // group, i] sign[n, k, i].
 
-    signs bool[N, K, q], true for +1; alpha float64[N, ceil(K / group), q], not increasing in i.
+    signs bool[N, K, q], true for +1; alpha float64[N, ceil(K / group), q], not increasing in i, of
+    which `multipliers` are the form that a packed layout holds, if they are of that form.
     """
 
     signs: npt.NDArray[np.bool_]
     alpha: Floats
     group: int
+    multipliers: Multipliers | None = None
+
+    def factorized(self, scales: str = "int8") -> "BinaryCodes":
+        """The same signs, scales as multipliers of one float a row, up to 127 in a group."""
+        made = factorize(self.alpha, MOST_BINARY, scales)
+        return replace(self, alpha=made.values, multipliers=made)
 
     def decode(self) -> Floats:
         """The weights that the codes stand for, float64[N, K]."""

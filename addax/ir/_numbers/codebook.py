@@ -1,12 +1,13 @@
 """Codes into a small table of int8, with a scale for each row and group of columns."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from addax.errors import InputError
 from addax.ir._numbers.groups import grouped
+from addax.ir._numbers.multipliers import MOST_CODEBOOK, Multipliers, factorize
 from addax.ir._numbers.powers import power_of_two
 
 Floats = npt.NDArray[np.float64]
@@ -48,13 +49,21 @@ UNIFORM_2 = Codebook("uniform", (-2, -1, 0, 1))
 class CodebookCodes:
     """Weights as codes: w[n, k] ~ table[code[n, k]] scale[n, k // group].
 
-    codes uint8[N, K], not packed; scale float64[N, ceil(K / group)].
+    codes uint8[N, K], not packed; scale float64[N, ceil(K / group)], of which `multipliers` are
+    the form that a packed layout holds, if they are of that form.
     """
 
     book: Codebook
     codes: npt.NDArray[np.uint8]
     scale: Floats
     group: int
+    multipliers: Multipliers | None = None
+
+    def factorized(self, scales: str = "int8") -> "CodebookCodes":
+        """The same codes with scales that are multipliers 0..255 of one float for each row."""
+        made = factorize(self.scale[..., None], MOST_CODEBOOK, scales)
+        made = Multipliers(made.scale, made.integers[..., 0])
+        return replace(self, scale=made.values, multipliers=made)
 
     def decode(self) -> Floats:
         """The weights that the codes stand for, float64[N, K]."""
