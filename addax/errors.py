@@ -11,6 +11,7 @@ __all__ = [
     "ExportError",
     "InputError",
     "InvalidGraphError",
+    "MissingPackageError",
     "ModelFileError",
     "OptionError",
     "UnsupportedOpError",
@@ -52,6 +53,13 @@ class UnsupportedOpError(AddaxError, NotImplementedError):
     """An operator or opset that this part of addax has no meaning for.
 
     The message names the node and the op; the other parts may still accept the model.
+    """
+
+
+class MissingPackageError(AddaxError, ImportError):
+    """An optional package is not installed, or in a version that does not work.
+
+    The message is the command that installs it.
     """
 
 
