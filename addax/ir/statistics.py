@@ -5,7 +5,7 @@ a pipeline; a pass asks it for the activations of values of the model as it stan
 batch by batch, and keeps sums. What a pass has to say to the user goes to the list under `NOTES`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -15,6 +15,16 @@ CALIBRATION, NOTES = "calibration", "notes"
 
 _CHUNK = 4096  # rows made float64 at once
 _HELD_OUT = 4  # one sample in so many judges what the others fitted
+
+
+class Observer(Protocol):
+    """Who shows what values of a model are on batches of real inputs."""
+
+    def observe(self, values: Sequence[ir.Value]) -> Iterator[tuple[np.ndarray, ...]]:
+        """For each batch, the arrays that `values` of the main graph have on it."""
+
+    def sizes(self) -> tuple[int, ...]:
+        """The number of samples of each batch."""
 
 
 class Calibration(Protocol):
@@ -31,6 +41,12 @@ class Calibration(Protocol):
 
     def sizes(self) -> tuple[int, ...]:
         """The number of samples of each batch."""
+
+    def walk(self, model: ir.Model) -> Observer:
+        """Observe values from the inputs on, while what comes after them is being rewritten.
+
+        Each part of the model runs once in all, on what was kept of the parts before it.
+        """
 
 
 class Moments:
@@ -89,3 +105,53 @@ def observe_moments(
         parts[0].add(*(block[~held] for block in blocks))
         parts[1].add(*(block[held] for block in blocks))
     return parts or (Moments(0), Moments(0))
+
+
+class SecondMoments:
+    """E[row^T row], [K, K], of rows [M, K] that come in pieces, in float64: not centred."""
+
+    def __init__(self, width: int) -> None:
+        self.count = 0
+        self._sum = np.zeros((width, width))
+
+    def add(self, rows: np.ndarray) -> None:
+        """Take in rows [M, K]."""
+        for start in range(0, len(rows), _CHUNK):
+            piece = rows[start : start + _CHUNK].astype(np.float64)
+            self._sum += piece.T @ piece
+        self.count += len(rows)
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """E[row^T row]; zeros if no row came."""
+        return self._sum / max(self.count, 1)
+
+
+def observe_second_moments(
+    observer: Observer,
+    value: ir.Value,
+    rows_of: Callable[[np.ndarray], np.ndarray],
+    *,
+    held_out: int | None = None,
+) -> tuple[SecondMoments, SecondMoments]:
+    """Second moments of one value's rows: of samples to fit on, and of held-out ones.
+
+    Args:
+        observer: Shows the value.
+        value: Of the main graph.
+        rows_of: Turns the value's array into [..., K], the samples in front.
+        held_out: One sample in so many is held out, whole; None holds out none.
+    """
+    fitting = judging = SecondMoments(0)
+    seen = 0
+    for samples, (array,) in zip(observer.sizes(), observer.observe((value,)), strict=True):
+        made = rows_of(array)
+        rows = made.reshape(-1, made.shape[-1])
+        if not seen:
+            fitting, judging = (SecondMoments(rows.shape[1]) for _ in range(2))
+        number = seen + np.arange(len(rows)) * samples // max(len(rows), 1)
+        seen += samples
+        held = np.zeros(len(rows), bool) if held_out is None else number % held_out == held_out - 1
+        fitting.add(rows[~held])
+        judging.add(rows[held])
+    return fitting, judging

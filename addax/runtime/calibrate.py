@@ -14,6 +14,7 @@ from addax.backends.to_ort import to_ort
 from addax.errors import InputError
 from addax.ir.model import clone, prune
 from addax.ir.query import constant_tensor, shape
+from addax.runtime._walk import Walk
 from addax.runtime.session import Session
 
 
@@ -74,14 +75,20 @@ class Batches:
     ) -> Iterator[tuple[np.ndarray, ...]]:
         """For each batch, the arrays that `values` of the main graph of `model` have on it."""
         names = [str(value.name) for value in values]
-        session = Session(to_ort(_up_to(model, names)))
-        needed = [port.name for port in session.inputs]
+        is_made = any(value.producer() is not None for value in values)
+        session = Session(to_ort(_up_to(model, names))) if is_made else None
+        needed = [] if session is None else [port.name for port in session.inputs]
         done = 0
         for size, feeds in zip(self._sizes, self.feeds(), strict=True):
-            outputs = session.run({name: feeds[name] for name in needed})
+            given = {name: feeds[name] for name in needed}
+            outputs = {} if session is None else session.run(given)
             done += size
             self._tell(f"observing {names[-1]} ({done} of {self.samples} samples)")
             yield tuple(feeds[n] if n in feeds else outputs[n] for n in names)
+
+    def walk(self, model: ir.Model) -> Walk:
+        """Observe values from the inputs on, while what comes after them is being rewritten."""
+        return Walk(model, self.sizes(), self.feeds, self._tell)
 
     def feeds(self) -> Iterator[dict[str, np.ndarray]]:
         """The batches again, each as arrays by input."""
