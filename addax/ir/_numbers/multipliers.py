@@ -27,7 +27,7 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True)
 class Multipliers:
-    """Scales as scale[n] * integers[n, ...]: scale float64[N] of values of float32, uint8[N, ...]."""
+    """Scales as scale[n] * integers[n, ...]: scale float64[N] (float32 values), uint8[N, ...]."""
 
     scale: Floats
     integers: Integers
