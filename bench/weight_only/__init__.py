@@ -1,0 +1,1 @@
+"""Weights of trained networks in few bits: the tasks, ways to round, and what they cost."""
