@@ -6,6 +6,7 @@ A message says what was expected, what came, where, and what to do.
 
 __all__ = [
     "AddaxError",
+    "BuildError",
     "ConvergenceError",
     "EvaluationError",
     "ExportError",
@@ -72,6 +73,14 @@ class ExportError(AddaxError, RuntimeError):
 
 class EvaluationError(AddaxError, ArithmeticError):
     """A graph could not be evaluated on the given feeds: names the node that failed."""
+
+
+class BuildError(AddaxError, RuntimeError):
+    """The library of kernels could not be built; the message says what to install.
+
+    `optimize` catches it: the model then runs through the bodies of its ops, and the report says
+    so.
+    """
 
 
 class ConvergenceError(AddaxError, RuntimeError):

@@ -1,0 +1,245 @@
+/* The linear layers of the dialect: CodebookMatMul, BinaryMatMul, Int8MatMul.
+
+   Y[..., n] = sum_k X[..., k] w[n, k]. They differ in how packed weights become w, which is the
+   kernels' affair; here weights are checked and kept, activations prepared, work handed out. */
+#include "linear.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#define BLOCK_ROWS         256       /* rows of activations at once: their sums stay in the cache */
+#define ROW_STEP           8         /* blocks are multiples of it */
+#define CHUNKS             32        /* about so many tasks: small enough for uneven cores */
+#define WORTH_SHARING      (1 << 19) /* multiplications; fewer are done before a thread wakes up */
+#define WORTH_SHARING_ROWS (1 << 17) /* activations to prepare */
+
+static void destroy(void *kernel) {
+    weights_free(((struct linear *)kernel)->memory);
+    free(kernel);
+}
+
+static OrtStatus *create(const OrtCustomOp *base, OrtApi *api, const OrtKernelInfo *info,
+                         void **out) {
+    (void)api;
+    struct linear *made = calloc(1, sizeof *made);
+    if (!made) return ort.CreateStatus(ORT_FAIL, "addax: no memory for a kernel");
+    made->op = (const struct linear_op *)base;
+    OrtStatus *status = read_weights(info, made);
+    if (status) destroy(made);
+    else *out = made;
+    return status;
+}
+
+/* --- computing --- */
+
+static int32_t least(int32_t a, int32_t b) { return a < b ? a : b; }
+
+struct call {
+    const struct linear *layer;
+    const struct kernel *kernel;
+    const float *x;
+    float *y;
+    int8_t *q;
+    float *s;
+    int32_t *sum;
+    int32_t rows, columns;
+    size_t groups, width;      /* scales and bytes of q in a row */
+    int32_t rows_each, blocks; /* of rows */
+    int32_t tiles, tiles_each;
+    atomic_int out_of_memory;
+};
+
+static void prepare_rows(const struct call *call, int32_t first, int32_t last) {
+    const size_t row = (size_t)first;
+    call->kernel->prepare(call->x + row * (size_t)call->columns, call->q + row * call->width,
+                          call->s + row * call->groups, call->sum + row * call->groups,
+                          last - first, call->columns, call->layer->groups, call->layer->group);
+}
+
+static void prepare_task(void *user, size_t i) {
+    const struct call *call = user;
+    const int32_t first = (int32_t)i * ROW_STEP, last = first + ROW_STEP;
+    prepare_rows(call, first, least(last, call->rows));
+}
+
+/* Block of rows i % blocks times the i / blocks-th run of tiles. */
+static void multiply_task(void *user, size_t i) {
+    struct call *call = user;
+    const struct linear *layer = call->layer;
+    const size_t blocks = (size_t)call->blocks, row = i % blocks * (size_t)call->rows_each;
+    const int32_t rows = least(call->rows_each, call->rows - (int32_t)row);
+    const int32_t first = (int32_t)(i / blocks) * call->tiles_each;
+    const int32_t last = least(first + call->tiles_each, call->tiles);
+    const size_t bytes = (size_t)TILE * (size_t)layer->group + 256 * (size_t)(rows + 3);
+    struct buffer scratch;
+    if (!buffer_take(&scratch, FOR_TASK, bytes)) {
+        call->out_of_memory = 1;
+        return;
+    }
+    call->kernel->linear(call->q + row * call->width, call->s + row * call->groups,
+                         call->sum + row * call->groups, layer->codes, layer->table,
+                         layer->multipliers, layer->scale, call->y + row * (size_t)layer->outputs,
+                         scratch.data, rows, layer->outputs, layer->groups, layer->group, first,
+                         last);
+    buffer_give(&scratch, FOR_TASK);
+}
+
+static OrtStatus *run(const OrtKernelContext *context, void (*task)(void *, size_t), int32_t tasks,
+                      int is_shared, struct call *call) {
+    if (is_shared && tasks > 1) return ort.ParallelFor(context, task, (size_t)tasks, 0, call);
+    for (int32_t i = 0; i < tasks; i++) task(call, (size_t)i);
+    return NULL;
+}
+
+/* How many rows and tiles a task takes. */
+static void divide(struct call *call, int is_shared) {
+    call->tiles = ceil_div(call->layer->outputs, TILE);
+    call->blocks = ceil_div(call->rows, BLOCK_ROWS);
+    if (is_shared && call->tiles * call->blocks < CHUNKS / 2 && call->rows > 2 * TILE) {
+        call->blocks = least(ceil_div(CHUNKS / 2, call->tiles), call->rows / TILE);
+    }
+    call->rows_each = ceil_div(ceil_div(call->rows, call->blocks), ROW_STEP) * ROW_STEP;
+    call->blocks = ceil_div(call->rows, call->rows_each);
+    const int32_t runs = is_shared ? ceil_div(CHUNKS, call->blocks) : 1;
+    call->tiles_each = ceil_div(call->tiles, runs);
+}
+
+static OrtStatus *multiply(const OrtKernelContext *context, struct call *call) {
+    const struct linear *layer = call->layer;
+    const int64_t work = (int64_t)call->rows * layer->outputs * call->columns;
+    const int is_shared = work > WORTH_SHARING;
+    divide(call, is_shared);
+    const int32_t prepared = (int64_t)call->rows * call->columns > WORTH_SHARING_ROWS;
+    if (prepared) TRY(run(context, prepare_task, ceil_div(call->rows, ROW_STEP), 1, call));
+    else prepare_rows(call, 0, call->rows);
+    TRY(run(context, multiply_task, call->blocks * ceil_div(call->tiles, call->tiles_each),
+            is_shared, call));
+    return call->out_of_memory ? ort.CreateStatus(ORT_FAIL, "addax: no memory for a layer") : NULL;
+}
+
+static OrtStatus *with_buffers(const OrtKernelContext *context, struct call *call) {
+    const struct linear *layer = call->layer;
+    call->groups = (size_t)layer->groups;
+    call->width = call->groups * (size_t)(layer->group * call->kernel->width);
+    const size_t scales = (size_t)call->rows * call->groups;
+    const size_t codes = aligned((size_t)call->rows * call->width + ALIGNMENT);
+    struct buffer buffer;
+    if (!buffer_take(&buffer, FOR_CALL, codes + 2 * aligned(4 * scales)))
+        return ort.CreateStatus(ORT_FAIL, "addax: no memory for activations");
+    call->q = buffer.data;
+    call->s = (float *)((char *)buffer.data + codes);
+    call->sum = (int32_t *)((char *)call->s + aligned(4 * scales));
+    OrtStatus *status = multiply(context, call);
+    buffer_give(&buffer, FOR_CALL);
+    return status;
+}
+
+static OrtStatus *compute(void *kernel, OrtKernelContext *context) {
+    const struct linear *layer = kernel;
+    const OrtValue *x;
+    OrtValue *y;
+    OrtShape *shape;
+    int64_t dims[MAX_RANK], rows = 1;
+    size_t rank;
+    struct call call = {.layer = layer};
+    TRY(ort.GetInput(context, 0, &x));
+    TRY(ort.GetShape(x, &shape));
+    TRY(read_dimensions(shape, dims, &rank));
+    const int64_t padded = (int64_t)layer->groups * layer->group;
+    const int64_t slack = layer->op->multipliers ? layer->group : 4;
+    const int64_t columns = rank ? dims[rank - 1] : 0;
+    for (size_t i = 0; i + 1 < rank; i++) rows *= dims[i];
+    if (columns > padded || columns <= padded - slack || rows > INT32_MAX) {
+        char text[256];
+        return invalid(
+            "addax:%s: expected X of shape [..., K] with K from %lld to %lld, the columns "
+            "of %s, got %s",
+            layer->op->name, (long long)(padded - slack + 1), (long long)padded, layer->op->weights,
+            shape_text(dims, rank, text, sizeof text));
+    }
+    dims[rank - 1] = layer->outputs;
+    TRY(ort.GetOutput(context, 0, dims, rank, &y));
+    if (!rows || !layer->outputs) return NULL;
+    TRY(ort.GetData(x, (void **)&call.x));
+    TRY(ort.GetData(y, (void **)&call.y));
+    call.rows = (int32_t)rows;
+    call.columns = (int32_t)columns;
+    call.kernel = rows < layer->path->many_from ? &layer->path->few : &layer->path->many;
+    return with_buffers(context, &call);
+}
+
+/* --- what the runtime asks before it runs --- */
+
+/* Y has X's shape but for the last dimension, the number of scales. */
+static OrtStatus *infer(const OrtCustomOp *base, OrtShapeInference *context) {
+    const struct linear_op *op = (const struct linear_op *)base;
+    OrtShape *x, *scale, *made;
+    int64_t dims[MAX_RANK], outputs;
+    const char *names[MAX_RANK];
+    size_t rank, scale_rank;
+    TRY(ort.InferInput(context, 0, &x));
+    TRY(ort.InferInput(context, (size_t)op->scale, &scale));
+    TRY(ort.GetRank(x, &rank));
+    TRY(ort.GetRank(scale, &scale_rank));
+    if (!rank || rank > MAX_RANK || scale_rank != 1) return NULL; /* unknown as yet */
+    TRY(ort.GetDimensions(scale, &outputs, 1));
+    TRY(ort.GetDimensions(x, dims, rank));
+    TRY(ort.GetNames(x, names, rank));
+    dims[rank - 1] = outputs;
+    names[rank - 1] = "";
+    TRY(ort.CreateShape(&made));
+    OrtStatus *status = ort.SetElementType(made, ORT_FLOAT);
+    if (!status) status = ort.SetDimensions(made, dims, rank);
+    if (!status) status = ort.SetNames(made, names, rank);
+    if (!status) status = ort.InferOutput(context, 0, made);
+    ort.ReleaseShape(made);
+    return status;
+}
+
+static const char *name(const OrtCustomOp *op) { return ((const struct linear_op *)op)->name; }
+static const char *provider(const OrtCustomOp *op) { return (void)op, "CPUExecutionProvider"; }
+static int input_type(const OrtCustomOp *op, size_t i) {
+    return ((const struct linear_op *)op)->types[i];
+}
+static size_t input_count(const OrtCustomOp *op) {
+    return (size_t)((const struct linear_op *)op)->inputs;
+}
+static int output_type(const OrtCustomOp *op, size_t i) { return (void)op, (void)i, ORT_FLOAT; }
+static size_t output_count(const OrtCustomOp *op) { return (void)op, 1; }
+static int required(const OrtCustomOp *op, size_t i) { return (void)op, (void)i, 0; }
+static int in_main_memory(const OrtCustomOp *op, size_t i) { return (void)op, (void)i, 0; }
+static int one(const OrtCustomOp *op) { return (void)op, 1; }
+
+#define BASE                                                                                       \
+    {.version = ORT_VERSION,                                                                       \
+     .GetName = name,                                                                              \
+     .GetExecutionProviderType = provider,                                                         \
+     .GetInputType = input_type,                                                                   \
+     .GetInputTypeCount = input_count,                                                             \
+     .GetOutputType = output_type,                                                                 \
+     .GetOutputTypeCount = output_count,                                                           \
+     .KernelDestroy = destroy,                                                                     \
+     .GetInputCharacteristic = required,                                                           \
+     .GetOutputCharacteristic = required,                                                          \
+     .GetInputMemoryType = in_main_memory,                                                         \
+     .GetVariadicInputMinArity = one,                                                              \
+     .GetVariadicInputHomogeneity = one,                                                           \
+     .GetVariadicOutputMinArity = one,                                                             \
+     .GetVariadicOutputHomogeneity = one,                                                          \
+     .CreateKernelV2 = create,                                                                     \
+     .KernelComputeV2 = compute,                                                                   \
+     .InferOutputShape = infer,                                                                    \
+     .GetStartVersion = one,                                                                       \
+     .GetEndVersion = one}
+
+static const struct linear_op codebook = {
+    BASE,    "CodebookMatMul",
+    "codes", 2,
+    3,       4,
+    5,       {ORT_FLOAT, ORT_UINT8, ORT_INT8, ORT_UINT8, ORT_FLOAT}};
+static const struct linear_op binary = {
+    BASE, "BinaryMatMul", "planes", 0, 2, 3, 4, {ORT_FLOAT, ORT_UINT8, ORT_UINT8, ORT_FLOAT}};
+static const struct linear_op int8 = {
+    BASE, "Int8MatMul", "weights", 0, 0, 2, 3, {ORT_FLOAT, ORT_INT8, ORT_FLOAT}};
+
+const OrtCustomOp *const linear_ops[] = {&codebook.base, &binary.base, &int8.base, NULL};

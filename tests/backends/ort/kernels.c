@@ -1,0 +1,126 @@
+/* The kernels in plain loops: what the generated ones must compute, and enough to test all that
+   calls them. Every kernel decodes a weight by its definition in the dialect's documentation. */
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#define PREPARE const float *x, int8_t *q, float *s, int32_t *sum, int32_t rows, int32_t columns, \
+                int32_t groups, int32_t group
+#define LINEAR const int8_t *q, const float *s, const int32_t *sum, const uint8_t *codes,          \
+               const uint8_t *table, const uint8_t *multipliers, const float *scale, float *y,     \
+               void *scratch, int32_t rows, int32_t outputs, int32_t groups, int32_t group,        \
+               int32_t first, int32_t last
+
+void addax_quantize_scalar(PREPARE) {
+    memset(q, 0, (size_t)rows * groups * group);
+    for (int32_t r = 0; r < rows; r++)
+        for (int32_t g = 0; g < groups; g++) {
+            int32_t end = (g + 1) * group < columns ? (g + 1) * group : columns, total = 0;
+            float most = 0;
+            for (int32_t k = g * group; k < end; k++) most = fmaxf(most, fabsf(x[r * columns + k]));
+            s[r * groups + g] = most / 127;
+            for (int32_t k = g * group; k < end && most > 0; k++) {
+                int8_t v = (int8_t)nearbyintf(x[r * columns + k] * (127 / most));
+                q[(size_t)r * groups * group + k] = v;
+                total += v;
+            }
+            sum[r * groups + g] = total;
+        }
+}
+
+static float signed_sum(const float *x, int32_t k, int32_t columns, int32_t entry) {
+    float total = 0;
+    for (int32_t b = 0; b < 4; b++)
+        if (k + b < columns) total += entry >> b & 1 ? x[k + b] : -x[k + b];
+    return total;
+}
+
+void addax_tables_scalar(PREPARE) {
+    (void)sum;
+    for (int32_t r = 0; r < rows; r++)
+        for (int32_t g = 0; g < groups; g++) {
+            const float *row = x + r * columns;
+            float most = 0;
+            for (int32_t k = g * group; k < (g + 1) * group; k += 4)
+                for (int32_t e = 0; e < 16; e++) most = fmaxf(most, fabsf(signed_sum(row, k, columns, e)));
+            s[r * groups + g] = most / 127;
+            for (int32_t k = g * group; k < (g + 1) * group; k += 4)
+                for (int32_t e = 0; e < 16; e++)
+                    q[((size_t)r * groups * group + k) * 4 + e] =
+                        most > 0 ? (int8_t)nearbyintf(signed_sum(row, k, columns, e) * (127 / most)) : 0;
+        }
+}
+
+static int32_t codebook(const uint8_t *codes, const uint8_t *table, int32_t groups, int32_t group,
+                        int32_t n, int32_t k, int32_t bits) {
+    const int32_t fields = 8 / bits, steps = group * bits / 32, local = k % group;
+    const int32_t s = local / (4 * fields), j = local % (4 * fields) / 4, c = local % 4;
+    const int64_t at = ((((int64_t)(n / 64) * groups + k / group) * steps + s) * 64 + n % 64) * 4 + c;
+    return (int8_t)table[codes[at] >> bits * j & ((1 << bits) - 1)];
+}
+
+static int32_t sign(const uint8_t *planes, int32_t groups, int32_t group, int32_t n, int32_t k,
+                    int32_t plane, int32_t count) {
+    const int32_t local = k % group, t = n / 64, r = n % 64 / 16, l = n % 16;
+    const int32_t s = local / 32, h = local % 32 / 16, c = local % 16 / 4, b = local % 4;
+    int64_t at = ((int64_t)t * groups + k / group) * count + plane;
+    at = (((at * 4 + r) * (group / 32) + s) * 16 + l) * 4 + c;
+    return planes[at] >> (4 * h + b) & 1 ? 1 : -1;
+}
+
+static int32_t int8(const uint8_t *weights, int32_t group, int32_t n, int32_t k) {
+    return (int8_t)weights[(((int64_t)(n / 64) * (group / 4) + k / 4) * 64 + n % 64) * 4 + k % 4];
+}
+
+/* y = scale * sum over groups of s * multiplier * (integer of the group) */
+#define EACH_OUTPUT(INTEGER)                                                                       \
+    (void)sum, (void)table, (void)multipliers, memset(scratch, 0xff, 64);                          \
+    for (int32_t r = 0; r < rows; r++)                                                             \
+        for (int32_t n = 64 * first; n < 64 * last && n < outputs; n++) {                          \
+            float total = 0;                                                                       \
+            for (int32_t g = 0; g < groups; g++) {                                                 \
+                int32_t integer = 0;                                                               \
+                INTEGER total += s[r * groups + g] * (float)integer;                               \
+            }                                                                                      \
+            y[(int64_t)r * outputs + n] = total * scale[n];                                        \
+        }
+
+#define EACH_COLUMN(WEIGHT)                                                                        \
+    for (int32_t k = g * group; k < (g + 1) * group; k++)                                          \
+        integer += (WEIGHT) * q[(size_t)r * groups * group + k];
+
+#define CODEBOOK(BITS, WHICH)                                                                      \
+    void addax_codebook##BITS##_##WHICH##_scalar(LINEAR) {                                         \
+        EACH_OUTPUT(EACH_COLUMN(codebook(codes, table, groups, group, n, k, BITS)) integer *=      \
+                    multipliers[((int64_t)(n / 64) * groups + g) * 64 + n % 64];)                  \
+    }
+CODEBOOK(4, few)
+CODEBOOK(4, many)
+CODEBOOK(2, few)
+CODEBOOK(2, many)
+
+#define MULTIPLIER(PLANE, COUNT)                                                                   \
+    multipliers[(((int64_t)(n / 64) * groups + g) * COUNT + PLANE) * 64 + n % 64]
+
+#define BINARY(COUNT)                                                                              \
+    void addax_binary##COUNT##_many_scalar(LINEAR) {                                               \
+        EACH_OUTPUT(for (int32_t i = 0; i < COUNT; i++) EACH_COLUMN(                               \
+            MULTIPLIER(i, COUNT) * sign(codes, groups, group, n, k, i, COUNT)))                    \
+    }                                                                                              \
+    void addax_binary##COUNT##_few_scalar(LINEAR) {                                                \
+        EACH_OUTPUT(for (int32_t i = 0; i < COUNT; i++) for (int32_t k = g * group;                \
+                                                             k < (g + 1) * group; k += 4) {        \
+            int32_t entry = 0;                                                                     \
+            for (int32_t b = 0; b < 4; b++)                                                        \
+                entry |= (sign(codes, groups, group, n, k + b, i, COUNT) > 0) << b;                \
+            integer +=                                                                             \
+                MULTIPLIER(i, COUNT) * q[((size_t)r * groups * group + k) * 4 + entry];            \
+        })                                                                                         \
+    }
+BINARY(1)
+BINARY(2)
+BINARY(3)
+BINARY(4)
+
+void addax_int8_few_scalar(LINEAR) { EACH_OUTPUT(EACH_COLUMN(int8(codes, group, n, k))) }
+void addax_int8_many_scalar(LINEAR) { EACH_OUTPUT(EACH_COLUMN(int8(codes, group, n, k))) }
