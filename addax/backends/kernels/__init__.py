@@ -1,0 +1,1 @@
+"""Kernel bodies: one op a file, written in the vocabulary of whatever target builds it."""

@@ -1,0 +1,116 @@
+"""Codebook and int8 matmul: table entries (or bytes) times int8 activations, summed in int32.
+
+    y[m, n] = scale[n] sum_g s[g, m] multiplier[n, g] sum_(k in g) table[code[n, k]] q[m, k]
+
+`few` decodes each vector of weights in registers, where it meets up to eight tokens; `many`
+decodes 64 rows of a group once, to memory of the first cache, where they meet all tokens.
+"""
+
+from collections.abc import Callable
+
+from addax.backends.kernels.linear import (
+    Sums,
+    add_group,
+    dot_group,
+    float_sums,
+    store_rows,
+    token_blocks,
+)
+from addax.backends.kernels.vocabulary import TILE, Bytes, Vocabulary
+from addax.backends.tvm.builder import Builder, Register, Value
+
+_AHEAD = 2048  # bytes: how far before its use a line of weights is asked for
+
+
+def few(k: Builder, isa: Vocabulary, bits: int) -> None:
+    """All tokens, a few at a time; `bits` is 4 or 2, or 8 for int8 weights of one group."""
+    table = isa.codebook(k, k["table"]) if bits < 8 else None
+    steps = k.bind(k["group"] * bits // 32)
+    most = isa.tokens
+
+    def body(tile: Value, m: Value, tokens: int) -> None:
+        vectors = isa.vectors if tokens <= 4 else isa.vectors // 2
+        with k.loop(isa.parts(vectors)) as part:
+            row = k.bind(part * (isa.lanes * vectors))
+            totals = float_sums(k, isa, vectors, tokens)
+            with k.loop(k["groups"]) as g:
+                start = k.bind(((tile * k["groups"] + g) * steps * TILE + row) * 4)
+
+                def weights(step: Value, v: int) -> list[Bytes]:
+                    at = start + step * (4 * TILE) + v * 4 * isa.lanes
+                    if tokens == 1 and isa.prefetches:
+                        k.prefetch(k["codes"], at + _AHEAD)
+                    packed = isa.bytes(k["codes"], at)
+                    return [isa.biased(packed)] if bits == 8 else isa.decoded(packed, bits, table)
+
+                sums = dot_group(k, isa, weights, (vectors, tokens), steps, 8 // bits, g, m)
+                add_group(k, isa, totals, sums, (tile, row, g, m), multiplied=bits < 8)
+            store_rows(k, isa, totals, tile, row, m)
+
+    with k.loop(k["t0"], k["t1"]) as tile:
+        token_blocks(k, most, lambda m, tokens: body(tile, m, tokens))
+
+
+def many(k: Builder, isa: Vocabulary, bits: int) -> None:
+    """The same for many tokens: a group of a tile is decoded once."""
+    table = isa.codebook(k, k["table"])
+    fields = 8 // bits
+
+    def decode(tile: Value, g: Value) -> None:
+        steps = k.bind(k["group"] * bits // 32)
+        start = k.bind((tile * k["groups"] + g) * steps * TILE * 4)
+        with k.loop(steps) as step, k.loop(TILE // isa.lanes) as v:
+            packed = isa.bytes(k["codes"], start + (step * TILE + v * isa.lanes) * 4)
+            for field, some in enumerate(isa.decoded(packed, bits, table)):
+                at = ((step * fields + field) * TILE + v * isa.lanes) * 4
+                isa.store_bytes(k["weights"], at, some)
+
+    decoded_matmul(k, isa, decode, multiplied=True)
+
+
+def decoded_matmul(
+    k: Builder, isa: Vocabulary, decode: Callable[[Value, Value], None], *, multiplied: bool
+) -> None:
+    """`decode(tile, g)` writes biased bytes [group / 4, 64, 4] to `weights`; all tokens meet them.
+
+    The float sums [rows, 64] of a tile lie in `sums`. `multiplied`: the sums of a group still want
+    its multiplier.
+    """
+    vectors = isa.vectors
+
+    def body(tile: Value, g: Value, m: Value, tokens: int) -> None:
+        with k.loop(isa.parts(vectors)) as part:
+            row = k.bind(part * (isa.lanes * vectors))
+
+            def weights(step: Value, v: int) -> list[Bytes]:
+                at = (step * TILE + row + v * isa.lanes) * 4
+                return [isa.bytes(k["weights"], at)]
+
+            sums = dot_group(k, isa, weights, (vectors, tokens), k["group"] // 4, 1, g, m)
+            totals = float_sums(k, isa, vectors, tokens)
+            with k.when(g > 0):
+                _each(totals, lambda v, j, total: total.set(isa.floats(k["sums"], at(row, m, v, j))))
+            add_group(k, isa, totals, sums, (tile, row, g, m), multiplied=multiplied)
+            _each(
+                totals,
+                lambda v, j, total: k["sums"].store(at(row, m, v, j), total.get(), isa.lanes),
+            )
+
+    def at(row: Value, m: Value, v: int, j: int) -> Value:
+        return (m + j) * TILE + row + v * isa.lanes
+
+    with k.loop(k["t0"], k["t1"]) as tile:
+        with k.loop(k["groups"]) as g:
+            decode(tile, g)
+            token_blocks(k, 4, lambda m, tokens: body(tile, g, m, tokens))
+        with k.loop(k["rows"]) as m, k.loop(isa.parts(vectors)) as part:
+            row = k.bind(part * (isa.lanes * vectors))
+            totals = float_sums(k, isa, vectors, 1)
+            _each(totals, lambda v, j, total: total.set(isa.floats(k["sums"], at(row, m, v, j))))
+            store_rows(k, isa, totals, tile, row, m)
+
+
+def _each(totals: Sums, do: Callable[[int, int, Register], None]) -> None:
+    for v, tokens in enumerate(totals):
+        for j, total in enumerate(tokens):
+            do(v, j, total)

@@ -1,0 +1,121 @@
+"""The instructions that kernel bodies are written in; a target is one implementation of them.
+
+All kernels work on *rows*: a vector of `lanes` 32-bit sums belongs to `lanes` output rows, and four
+bytes beside each other meet four columns. What a vector of bytes is, only the vocabulary knows: a
+register of 64 bytes, or a list of four scalars.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+from addax.backends.tvm.builder import Builder, Pointer, Value, cast, vector
+
+Bytes = Any  # a vector of 4 * lanes bytes, as the vocabulary holds it
+Table = Any  # a table of 64 bytes, as the vocabulary holds it
+
+TILE = 64  # output rows packed together
+
+
+class Vocabulary(ABC):
+    """One instruction set.
+
+    Attributes:
+        lanes: 32-bit lanes of a vector, so output rows that it serves.
+        vectors: Vectors of rows that are summed side by side for at most four tokens.
+        tokens: The most tokens that meet a weight while it is in a register, a power of two.
+        bias: What `codebook` and `biased` add to weights (their bytes are then unsigned), 0 or 128.
+    """
+
+    lanes: int
+    vectors: int
+    tokens: int
+    bias: int = 0
+    prefetches: bool = True
+
+    def parts(self, vectors: int) -> int:
+        """How many times a tile must be walked if `vectors` are summed side by side."""
+        return TILE // (self.lanes * vectors)
+
+    # memory
+
+    def floats(self, pointer: Pointer, index: Value) -> Value:
+        """`lanes` floats."""
+        return pointer.load(index, self.lanes)
+
+    @abstractmethod
+    def bytes(self, pointer: Pointer, index: Value) -> Bytes:
+        """4 * lanes bytes from `index` on."""
+
+    @abstractmethod
+    def store_bytes(self, pointer: Pointer, index: Value, value: Bytes) -> None:
+        """Write 4 * lanes bytes from `index` on."""
+
+    @abstractmethod
+    def four(self, pointer: Pointer, index: Value) -> Bytes:
+        """Four bytes from `index` on, the same four for every lane."""
+
+    def widened(self, pointer: Pointer, index: Value) -> Value:
+        """`lanes` unsigned bytes as floats."""
+        return cast(cast(pointer.load(index, self.lanes), "int32", self.lanes), "float32", self.lanes)
+
+    # weights
+
+    @abstractmethod
+    def codebook(self, k: Builder, pointer: Pointer) -> Table:
+        """The 64 entries of a table of weights, each with the bias added."""
+
+    @abstractmethod
+    def decoded(self, packed: Bytes, bits: int, table: Table) -> list[Bytes]:
+        """The weights of each field of `bits` bits, low bits first, from `codebook`."""
+
+    @abstractmethod
+    def biased(self, weights: Bytes) -> Bytes:
+        """Signed weights with the bias added."""
+
+    # sums
+
+    def dot_start(self, total: Value) -> Value:
+        """The sums of 0 products, given the sum of the activations that will be met."""
+        return vector(0 if not self.bias else total * -self.bias, "int32", self.lanes)
+
+    @abstractmethod
+    def dot(self, sums: Value, weights: Bytes, activations: Bytes) -> Value:
+        """sums + the four products of each lane; weights from `decoded` or `biased`."""
+
+    def as_floats(self, sums: Value) -> Value:
+        """Sums as floats."""
+        return cast(sums, "float32", self.lanes)
+
+    # look-up tables of signed sums: 64 entries for 16 columns, 16 for each byte of a lane
+
+    @abstractmethod
+    def sign_table(self, pointer: Pointer, index: Value) -> Table:
+        """The 64 entries from `index` on: 16 for each of the four bytes of a lane."""
+
+    @abstractmethod
+    def nibbles(self, packed: Bytes) -> Sequence[Any]:
+        """Indices for `looked_up`: of the low and of the high four bits of each byte."""
+
+    @abstractmethod
+    def looked_up(self, table: Table, indices: Any) -> Bytes:
+        """The signed entry of each byte."""
+
+    @abstractmethod
+    def multipliers(self, pointer: Pointer, index: Value) -> Bytes:
+        """`lanes` multipliers of at most 127, each in all four bytes of its lane."""
+
+    @abstractmethod
+    def scaled(self, sums: Value, multipliers: Bytes, entries: Bytes) -> Value:
+        """sums + multiplier times the four entries of each lane."""
+
+    # planes of signs as bytes
+
+    @abstractmethod
+    def plane_weights(self, packed: Sequence[Bytes], multipliers: Sequence[Bytes]) -> list[Bytes]:
+        """Weights sum_i multiplier_i (2 bit_i - 1) of 32 columns, biased: 8 vectors in order."""
+
+
+def zeros(isa: Vocabulary) -> Value:
+    """A vector of sums that are 0."""
+    return vector(0, "int32", isa.lanes)

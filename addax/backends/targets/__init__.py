@@ -1,0 +1,1 @@
+"""Targets: what instructions there are, and which kernel serves which op."""

@@ -1,0 +1,48 @@
+"""From a graph in standard operators to a library: convert, lower, schedule, generate code."""
+
+from collections.abc import Callable
+
+import onnx_ir as ir
+import tvm
+from tvm import relax
+
+from addax.backends.tvm.default_schedule import default_schedule
+from addax.backends.tvm.host import host
+from addax.backends.tvm.library import Interface, Library, Slot, compiled
+from addax.backends.tvm.relax_model import relax_module
+
+
+def compile_model(model: ir.Model, tune: float, say: Callable[[str], None]) -> Library:
+    """Machine code for this processor; arguments as for `addax.backends.to_tvm.to_tvm`."""
+    target = host()
+    with target:
+        module = lowered(relax_module(model))
+        say("generating code with TVM")
+        return compiled(default_schedule(module), interface(model), target)
+
+
+def lowered(module: tvm.IRModule) -> tvm.IRModule:
+    """Operators as loops, neighbours fused; needs a target in scope."""
+    steps = [
+        relax.transform.DecomposeOpsForInference(),
+        relax.transform.CanonicalizeBindings(),
+        relax.transform.LegalizeOps(),
+        relax.transform.AnnotateTIROpPattern(),
+        relax.transform.FoldConstant(),
+        relax.transform.FuseOps(),
+        relax.transform.FuseTIR(),
+        relax.transform.DeadCodeElimination(),
+    ]
+    return tvm.transform.Sequential(steps)(module)
+
+
+def interface(model: ir.Model) -> Interface:
+    """What the compiled model takes and gives."""
+    inputs = [value for value in model.graph.inputs if value.const_value is None]
+    return Interface(tuple(map(_slot, inputs)), tuple(map(_slot, model.graph.outputs)))
+
+
+def _slot(value: ir.Value) -> Slot:
+    dims = (d if isinstance(d, int) else str(d.value) for d in value.shape or ())
+    dtype = "" if value.dtype is None else str(value.dtype.numpy())
+    return Slot(str(value.name), dtype, tuple(dims))

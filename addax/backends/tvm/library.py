@@ -1,0 +1,131 @@
+"""Machine code of a whole model: compiled in memory, written to a file, loaded, run."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import relax
+
+from addax.errors import ModelFileError
+
+_INTERFACE = "addax_interface"
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One input or output: its name in the model, NumPy's name of its type, its shape."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class Interface:
+    """The inputs of a model in order, and its outputs in order."""
+
+    inputs: tuple[Slot, ...]
+    outputs: tuple[Slot, ...]
+
+    @classmethod
+    def read(cls, text: str) -> "Interface":
+        """The interface that `write` wrote."""
+        inputs, outputs = (
+            tuple(Slot(name, dtype, tuple(shape)) for name, dtype, shape in slots)
+            for slots in json.loads(text)
+        )
+        return cls(inputs, outputs)
+
+    def write(self) -> str:
+        """The interface as text; names may hold any character."""
+        return json.dumps(astuple(self))
+
+
+class Library:
+    """A compiled model, called with arrays in the order of its inputs.
+
+    Attributes:
+        interface: What goes in and what comes out; it travels inside the file.
+    """
+
+    def __init__(self, module: Any) -> None:
+        self._module = module
+        self._machine = relax.VirtualMachine(module, tvm.cpu())
+        self.interface = Interface.read(self._machine[_INTERFACE]().numpy().tobytes().decode())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Library":
+        """The library that `save` wrote.
+
+        Raises:
+            ModelFileError: If there is no such file, or it is none of ours.
+        """
+        if not Path(path).is_file():
+            raise ModelFileError(f"{os.fspath(path)}: no such file")
+        try:
+            return cls(tvm.runtime.load_module(os.fspath(path)))
+        except (RuntimeError, AttributeError, ValueError, OSError) as error:
+            raise ModelFileError(
+                f"{os.fspath(path)}: expected a library that addax saved for this kind of "
+                f"machine: {_first(error)}"
+            ) from error
+
+    def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Run once: arrays of exactly the types and sizes that the interface says."""
+        given = [tvm.runtime.tensor(np.ascontiguousarray(array)) for array in arrays]
+        return [made.numpy() for made in self._machine["main"](*given)]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a shared library that TVM's runtime loads; it is there whole or not at all.
+
+        Raises:
+            ModelFileError: If there is no linker, or the file cannot be written.
+        """
+        target = Path(path)
+        try:
+            with tempfile.TemporaryDirectory(prefix=".addax-", dir=target.parent) as folder:
+                made = Path(folder) / "model.so"
+                self._module.export_library(str(made), fcompile=_link)
+                made.replace(target)
+        except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+            raise ModelFileError(f"{target}: cannot write the library: {_first(error)}") from error
+
+
+def compiled(module: tvm.IRModule, interface: Interface, target: tvm.target.Target) -> Library:
+    """Machine code for a Relax module whose operators are loops already."""
+    text = np.frombuffer(interface.write().encode(), np.uint8)
+    builder = relax.BlockBuilder(module)
+    with builder.function(_INTERFACE, params=[]):
+        builder.emit_func_output(builder.emit(relax.const(text)))
+    return Library(tvm.compile(builder.get(), target=target))
+
+
+def _link(output: str, objects: Sequence[str], **_: Any) -> None:
+    command = [*_linker(), "-shared", "-fPIC", "-o", output, *objects]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        raise OSError(f"{command[0]} failed: {done.stderr.strip()[-500:]}")
+
+
+def _linker() -> list[str]:
+    for name in (os.environ.get("CC"), "cc", "gcc", "clang"):
+        if name and (found := shutil.which(name)):
+            return [found]
+    if find_spec("ziglang") is not None:
+        return [sys.executable, "-m", "ziglang", "cc"]
+    raise OSError("no C compiler to link with; pip install addax[compiler], or set $CC")
+
+
+def _first(error: BaseException) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[-1] if lines else ''}"[:500]

@@ -1,0 +1,206 @@
+"""A whole ONNX graph as a Relax module: our own walk, the stock converter of each operator.
+
+TVM's `from_onnx` refuses model-local functions and many Constant nodes, prints, and names no node.
+So it is used one operator at a time, and the walk over the graph is ours: it knows about nodes of
+the dialect, and about where a node came from.
+"""
+
+import contextlib
+import io
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import onnx_ir as ir
+import tvm
+from tvm import relax
+from tvm.relax.frontend.onnx import onnx_frontend
+
+from addax.errors import UnsupportedOpError
+from addax.ir.dialect import DOMAIN
+from addax.ir.origin import describe
+from addax.ir.shapes import ShapeInference
+
+Emit = Callable[[relax.BlockBuilder, ir.Node, Sequence[Any]], Any]
+"""How a node of the dialect becomes a call of kernels: takes its inputs, gives its output."""
+
+_SHOWN = 20
+_CONVERTERS = onnx_frontend._get_convert_map()  # noqa: SLF001  # TVM has no public table
+
+
+def relax_module(model: ir.Model, kernels: Mapping[str, Emit] | None = None) -> tvm.IRModule:
+    """The main graph as the function `main`, constants inside; outputs always as a tuple.
+
+    Args:
+        model: Without functions; Constant nodes lifted; every input of a known rank. Dimensions
+            that have a name become symbolic.
+        kernels: What to do with nodes of the domain `addax`, by operator type.
+
+    Raises:
+        UnsupportedOpError: Operators that have no converter (lists all of them), or a node whose
+            converter fails on it.
+    """
+    _require_converters(model.graph, kernels or {})
+    return _Walk(model, kernels or {}).module()
+
+
+class _Walk:
+    """One conversion: which Relax expression each value of the graph has become."""
+
+    def __init__(self, model: ir.Model, kernels: Mapping[str, Emit]) -> None:
+        self.model, self.kernels = model, kernels
+        self.opset = model.opset_imports.get("", 18)
+        self.builder = relax.BlockBuilder()
+        self.sizes: dict[str, Any] = {}  # a symbolic variable for each named dimension
+        self.made: dict[ir.Value, Any] = {}
+        self.inference = ShapeInference(model)
+
+    def module(self) -> tvm.IRModule:
+        graph = self.model.graph
+        parameters = [v for v in graph.inputs if v.const_value is None]
+        for number, value in enumerate(parameters):
+            self.made[value] = self._parameter(f"x{number}", value)
+        variables = [self.made[value] for value in parameters]
+        branches = any(node.op_type == "If" for node in graph.all_nodes())
+        with self.builder.function("main", params=variables):
+            # A dataflow block may hold no branch, and only inside one are operators fused.
+            block = contextlib.nullcontext() if branches else self.builder.dataflow()
+            with block:
+                self._convert(graph)
+                result = relax.Tuple([self._tensor(self.made[v]) for v in graph.outputs])
+                result = self.builder.emit(result) if branches else self.builder.emit_output(result)
+            self.builder.emit_func_output(result)
+        return self.builder.get()
+
+    def _parameter(self, name: str, value: ir.Value) -> Any:
+        dims = [d if isinstance(d, int) else self._size(str(d.value)) for d in value.shape or ()]
+        return relax.Var(name, relax.TensorType(dims, _dtype(value)))
+
+    def _size(self, name: str) -> Any:
+        if name not in self.sizes:
+            self.sizes[name] = tvm.tirx.Var(f"n{len(self.sizes)}", "int64")
+        return self.sizes[name]
+
+    def _convert(self, graph: ir.Graph) -> None:
+        for value in graph.initializers.values():
+            if value.const_value is not None:
+                self.made[value] = relax.const(_tensor(value.const_value))
+        for node in graph:
+            for value, made in zip(node.outputs, self._node(node), strict=False):
+                self.made[value] = made
+
+    def _node(self, node: ir.Node) -> Sequence[Any]:
+        inputs = [None if value is None else self._read(value) for value in node.inputs]
+        try:
+            if node.domain == DOMAIN:
+                return [self.kernels[node.op_type](self.builder, node, inputs)]
+            if node.op_type == "If":
+                return self._branches(node, inputs[0])
+            return self._operator(node, inputs)
+        except UnsupportedOpError:
+            raise
+        except Exception as error:  # converters raise whatever they meet
+            lines = str(error).strip().splitlines() or [""]
+            raise UnsupportedOpError(
+                f"TVM's converter of {node.op_type} fails at {describe(node)} with "
+                f"{type(error).__name__}: {lines[-1][:300]}; fix the sizes of the inputs if some "
+                'are open, or use target="host", which takes every operator'
+            ) from error
+
+    def _read(self, value: ir.Value) -> Any:
+        """What a value has become; sizes that were computed from open ones stay sizes."""
+        made = self.made[value]
+        if not self.sizes or isinstance(made.ty, relax.ShapeType) or not _is_target(value):
+            return made
+        contents = self.inference.contents(value) or ()
+        if not any(isinstance(dim, str) for dim in contents):
+            return made
+        if any(dim not in self.sizes if isinstance(dim, str) else not dim for dim in contents):
+            return made
+        return relax.ShapeExpr([self.sizes.get(dim, dim) for dim in contents])
+
+    def _operator(self, node: ir.Node, inputs: Sequence[Any]) -> Sequence[Any]:
+        convert = _CONVERTERS[node.op_type].get_converter(self.opset)
+        attributes = {a.name: _attribute(a) for a in node.attributes.values()}
+        attributes["tvm_custom"] = {"name": node.name or "", "num_outputs": len(node.outputs)}
+        arguments = onnx_frontend.onnx_input(inputs)
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            made = convert(self.builder, arguments, attributes, [{}, {}])
+        made = self.builder.normalize(made)
+        if isinstance(made, relax.Tuple):
+            return list(made.fields)
+        return self._parts(made) if isinstance(made.ty, relax.TupleType) else [made]
+
+    def _parts(self, made: Any) -> list[Any]:
+        return [self.builder.emit(relax.TupleGetItem(made, i)) for i in range(len(made.ty.fields))]
+
+    def _branches(self, node: ir.Node, condition: Any) -> Sequence[Any]:
+        then, other = (self._branch(node, name) for name in ("then_branch", "else_branch"))
+        return self._parts(self.builder.emit(relax.If(condition, then, other)))
+
+    def _branch(self, node: ir.Node, name: str) -> Any:
+        graph = node.attributes[name].as_graph()
+        self._convert(graph)
+        outputs = relax.Tuple([self._tensor(self.made[value]) for value in graph.outputs])
+        return relax.SeqExpr(blocks=[], body=outputs)
+
+    def _tensor(self, made: Any) -> Any:
+        """Converters keep shapes as shapes; an output is a tensor."""
+        if isinstance(made.ty, relax.ShapeType):
+            return self.builder.emit(relax.op.shape_to_tensor(made))
+        return made
+
+
+def _is_target(value: ir.Value) -> bool:
+    """Whether the value is nothing but a shape to be taken, so that a Relax shape will do."""
+    uses = value.uses()
+    return bool(uses) and all(
+        node.op_type in {"Expand", "Reshape"} and place == 1 for node, place in uses
+    )
+
+
+def _attribute(attribute: ir.Attr) -> Any:
+    """What the stock converters expect: text as bytes, lists as tuples, tensors in ONNX form."""
+    value = attribute.value
+    if attribute.type == ir.AttributeType.STRING:
+        return value.encode()
+    if attribute.type == ir.AttributeType.STRINGS:
+        return tuple(text.encode() for text in value)
+    if attribute.type == ir.AttributeType.TENSOR:
+        return ir.serde.serialize_tensor(value)
+    return tuple(value) if isinstance(value, Sequence) else value
+
+
+def _tensor(tensor: ir.TensorProtocol) -> Any:
+    if tensor.dtype == ir.DataType.STRING:
+        raise UnsupportedOpError(
+            f"TVM has no text: constant {tensor.name!r} holds strings; "
+            'use target="host", which takes every operator'
+        )
+    return tvm.runtime.tensor(tensor.numpy())
+
+
+def _dtype(value: ir.Value) -> str:
+    return str(value.dtype.numpy()) if value.dtype is not None else "float32"
+
+
+def _require_converters(graph: ir.Graph, kernels: Mapping[str, Emit]) -> None:
+    missing = [
+        node
+        for node in graph.all_nodes()
+        if (node.op_type not in kernels if node.domain == DOMAIN else not _is_known(node))
+    ]
+    if not missing:
+        return
+    lines = [f"  {describe(node)}" for node in missing[:_SHOWN]]
+    if len(missing) > _SHOWN:
+        lines.append(f"  and {len(missing) - _SHOWN} more")
+    raise UnsupportedOpError(
+        "\n".join((f"{len(missing)} nodes have no converter to TVM {tvm.__version__}:", *lines))
+        + '\nRewrite them into other operators, or use target="host", which takes every operator.'
+    )
+
+
+def _is_known(node: ir.Node) -> bool:
+    return not node.domain and (node.op_type == "If" or node.op_type in _CONVERTERS)
