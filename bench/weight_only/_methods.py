@@ -1,0 +1,116 @@
+"""Ways to round the weights of a network to so many bits, all from the same second moments."""
+
+import functools
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from addax.ir.numbers import group_for
+from addax.passes.fit import Choice, FitOptions, Fitted, Format, Job, allocate, fit
+from bench.weight_only._gptq import gptq
+from bench.weight_only._nearest import round_to_nearest, uniform_bytes
+from bench.weight_only._network import Method, Network, Rounded
+
+# What is chosen from at each size, by the error of the layer's output.
+OURS = {2: ("binary2", "fitted2"), 3: ("binary3",), 4: ("fitted4",)}
+MIXED_SHARE = 0.2  # of the layers' weights at 3 bits, the others at 2: 2.2 bits
+
+Round = Callable[[Tensor, Tensor, int, int], Tensor]
+
+
+def _uniform(round_layer: Round, bits: int, whole_rows: bool) -> Method:
+    """A uniform rival with a scale for each row, or for as many columns as ours."""
+
+    def method(network: Network) -> Rounded:
+        made, size = {}, 0
+        for name, weight in network.weights.items():
+            rows, columns = weight.shape
+            group = columns if whole_rows else group_for(columns)
+            made[name] = round_layer(weight, network.moments[name], bits, group)
+            size += uniform_bytes(rows, columns, bits, group)
+        return Rounded(made, size)
+
+    return method
+
+
+def _nearest(weight: Tensor, moments: Tensor, bits: int, group: int) -> Tensor:
+    del moments
+    return round_to_nearest(weight, bits, group)
+
+
+@functools.cache
+def fitted(network: Network, name: str, text: str, options: FitOptions) -> Fitted:
+    """A layer in a format; remembered, since mixed sizes choose from the same fits."""
+    weight, moments = network.weights[name].numpy(), network.moments[name].numpy()
+    return fit(Job(name, weight, moments, Format.parse(text), options))
+
+
+def _rounded(found: dict[str, Fitted]) -> Rounded:
+    weights = {name: torch.from_numpy(layer.decoded) for name, layer in found.items()}
+    return Rounded(weights, sum(layer.bytes for layer in found.values()))
+
+
+def best(network: Network, name: str, texts: tuple[str, ...], options: FitOptions) -> Fitted:
+    """The format with the least error of the layer's output."""
+    found = [fitted(network, name, text, options) for text in texts]
+    return min(found, key=lambda layer: layer.output_error)
+
+
+def ours(texts: tuple[str, ...], options: FitOptions) -> Method:
+    """The best of some formats for each layer."""
+    return lambda network: _rounded(
+        {name: best(network, name, texts, options) for name in network.weights}
+    )
+
+
+def methods(bits: int) -> dict[str, Method]:
+    """All ways to come to so many bits, by name."""
+    usual = FitOptions()
+    columns = FitOptions(layout="columns")
+    blocks = FitOptions(layout="blocks")
+    paper = (f"binary{bits}{{scales=apot3}}",)
+    return {
+        "nearest, row": _uniform(_nearest, bits, whole_rows=True),
+        "nearest, group": _uniform(_nearest, bits, whole_rows=False),
+        "GPTQ, row": _uniform(gptq, bits, whole_rows=True),
+        "GPTQ, group": _uniform(gptq, bits, whole_rows=False),
+        "ShiftAddLLM's columns": ours(paper, columns),
+        "ShiftAddLLM's blocks": ours(paper, blocks),
+        "addax, not compensated": ours(OURS[bits], FitOptions(compensate=False)),
+        "addax": ours(OURS[bits], usual),
+    }
+
+
+def budget(network: Network) -> float:
+    """Bytes of 2.2 bits a weight: 80 % at 2 bits and 20 % at 3, with their scales."""
+    sizes = {
+        bits: sum(best(network, name, OURS[bits], FitOptions()).bytes for name in network.weights)
+        for bits in (2, 3)
+    }
+    return (1 - MIXED_SHARE) * sizes[2] + MIXED_SHARE * sizes[3]
+
+
+def _energy(network: Network, name: str) -> float:
+    """The mean square of a layer's output, summed over its rows."""
+    weight, moments = network.weights[name], network.moments[name]
+    return float((weight @ moments * weight).sum())
+
+
+def mixed(network: Network) -> Rounded:
+    """2.2 bits a weight as the integer program spreads them, by measured errors of outputs."""
+    fits = {
+        name: {bits: best(network, name, texts, FitOptions()) for bits, texts in OURS.items()}
+        for name in network.weights
+    }
+    choices = {
+        name: [
+            Choice(str(bits), layer.bytes, layer.output_error**2) for bits, layer in layers.items()
+        ]
+        for name, layers in fits.items()
+    }
+    plan = allocate(choices, max_bytes=budget(network))
+    return _rounded({name: fits[name][int(choice.label)] for name, choice in plan.items()})
+
+
+MIXED: dict[str, Method] = {"addax, integer program": mixed}
