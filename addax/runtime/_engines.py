@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from addax.backends.to_ort import to_ort
+from addax.errors import MissingPackageError
 from addax.ir.evaluate import evaluate
 from addax.runtime.session import Session
 
@@ -60,12 +61,15 @@ def torch(model: ir.Model, feeds: Feeds) -> dict[str, Any]:
 
 
 def tvm(model: ir.Model, feeds: Feeds) -> dict[str, Any]:
-    """TVM, compiled for this processor."""
-    if importlib.util.find_spec("tvm") is None:
-        raise MissingEngineError("not installed: pip install addax[tvm]")
-    from addax.runtime._tvm import run
+    """TVM, compiled for this processor and the sizes of the feeds."""
+    from addax.backends.to_tvm import to_tvm
+    from addax.runtime.tvm_session import TvmSession
 
-    return run(to_ort(model), feeds)
+    try:
+        library = to_tvm(model, sizes={name: array.shape for name, array in feeds.items()})
+    except MissingPackageError as error:
+        raise MissingEngineError(str(error)) from error
+    return TvmSession(library).run(feeds)
 
 
 ENGINES: dict[str, Engine] = {

@@ -19,12 +19,13 @@ from tvm.relax.frontend.onnx import onnx_frontend
 from addax.errors import UnsupportedOpError
 from addax.ir.dialect import DOMAIN
 from addax.ir.origin import describe
-from addax.ir.shapes import ShapeInference
+from addax.ir.query import shape
 
 Emit = Callable[[relax.BlockBuilder, ir.Node, Sequence[Any]], Any]
 """How a node of the dialect becomes a call of kernels: takes its inputs, gives its output."""
 
 _SHOWN = 20
+_TAKE = tvm.ir.Op.get("relax.take")
 _CONVERTERS = onnx_frontend._get_convert_map()  # noqa: SLF001  # TVM has no public table
 
 
@@ -53,7 +54,6 @@ class _Walk:
         self.builder = relax.BlockBuilder()
         self.sizes: dict[str, Any] = {}  # a symbolic variable for each named dimension
         self.made: dict[ir.Value, Any] = {}
-        self.inference = ShapeInference(model)
 
     def module(self) -> tvm.IRModule:
         graph = self.model.graph
@@ -90,7 +90,7 @@ class _Walk:
                 self.made[value] = made
 
     def _node(self, node: ir.Node) -> Sequence[Any]:
-        inputs = [None if value is None else self._read(value) for value in node.inputs]
+        inputs = [None if value is None else self.made[value] for value in node.inputs]
         try:
             if node.domain == DOMAIN:
                 return [self.kernels[node.op_type](self.builder, node, inputs)]
@@ -107,19 +107,16 @@ class _Walk:
                 'are open, or use target="host", which takes every operator'
             ) from error
 
-    def _read(self, value: ir.Value) -> Any:
-        """What a value has become; sizes that were computed from open ones stay sizes."""
-        made = self.made[value]
-        if not self.sizes or isinstance(made.ty, relax.ShapeType) or not _is_target(value):
-            return made
-        contents = self.inference.contents(value) or ()
-        if not any(isinstance(dim, str) for dim in contents):
-            return made
-        if any(dim not in self.sizes if isinstance(dim, str) else not dim for dim in contents):
-            return made
-        return relax.ShapeExpr([self.sizes.get(dim, dim) for dim in contents])
+    def _target(self, node: ir.Node, given: Any) -> Any:
+        """The shape that Expand and Reshape make, where it is known, though the batch be open."""
+        dims = shape(node.outputs[0])
+        if dims is None or not all(isinstance(d, int) or d in self.sizes for d in dims):
+            return given
+        return relax.ShapeExpr([d if isinstance(d, int) else self.sizes[str(d)] for d in dims])
 
     def _operator(self, node: ir.Node, inputs: Sequence[Any]) -> Sequence[Any]:
+        if node.op_type in {"Expand", "Reshape"}:
+            inputs = [inputs[0], self._target(node, inputs[1])]
         convert = _CONVERTERS[node.op_type].get_converter(self.opset)
         attributes = {a.name: _attribute(a) for a in node.attributes.values()}
         attributes["tvm_custom"] = {"name": node.name or "", "num_outputs": len(node.outputs)}
@@ -130,6 +127,10 @@ class _Walk:
         made = self.builder.normalize(made)
         if isinstance(made, relax.Tuple):
             return list(made.fields)
+        if getattr(made, "op", None) == _TAKE:
+            # By default an index that is out of range reads whatever lies there.
+            made = relax.op.take(*made.args, axis=made.attrs.axis, mode="clip")
+            made = self.builder.normalize(made)
         return self._parts(made) if isinstance(made.ty, relax.TupleType) else [made]
 
     def _parts(self, made: Any) -> list[Any]:
@@ -150,14 +151,6 @@ class _Walk:
         if isinstance(made.ty, relax.ShapeType):
             return self.builder.emit(relax.op.shape_to_tensor(made))
         return made
-
-
-def _is_target(value: ir.Value) -> bool:
-    """Whether the value is nothing but a shape to be taken, so that a Relax shape will do."""
-    uses = value.uses()
-    return bool(uses) and all(
-        node.op_type in {"Expand", "Reshape"} and place == 1 for node, place in uses
-    )
 
 
 def _attribute(attribute: ir.Attr) -> Any:
