@@ -1,6 +1,7 @@
 """Sessions: feed in, outputs out, in ONNX Runtime."""
 
 import contextlib
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,16 +34,24 @@ class Session:
     """A model loaded in ONNX Runtime.
 
     Args:
-        model: The model; its weights are copied into the runtime.
+        model: The model, whose weights are copied into the runtime; or the path of an ONNX file.
         optimize: Whether the runtime may optimize the graph further.
         threads: Threads for one operator; the runtime's default if None.
+        library: A library of kernels for the ops of the dialect, which run through their bodies
+            without it.
 
     Raises:
-        UnsupportedOpError: If the runtime cannot load the model; the message is the runtime's.
+        UnsupportedOpError: If the runtime cannot load the model or the library; the message is
+            the runtime's.
     """
 
     def __init__(
-        self, model: ir.Model, *, optimize: bool = True, threads: int | None = None
+        self,
+        model: ir.Model | str | os.PathLike[str],
+        *,
+        optimize: bool = True,
+        threads: int | None = None,
+        library: str | os.PathLike[str] | None = None,
     ) -> None:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
@@ -51,6 +60,8 @@ class Session:
             options.graph_optimization_level = level
         if threads is not None:
             options.intra_op_num_threads = threads
+        if library is not None:
+            _register(library, options)
         try:
             self._session = _load(model, options)
         except _RUNTIME_ERRORS as error:
@@ -105,8 +116,20 @@ _RUNTIME_ERRORS = (
 )
 
 
-def _load(model: ir.Model, options: Any) -> Any:
+def _register(library: str | os.PathLike[str], options: Any) -> None:
+    try:
+        options.register_custom_ops_library(os.fspath(library))
+    except _RUNTIME_ERRORS as error:
+        raise UnsupportedOpError(
+            f"ONNX Runtime {onnxruntime.__version__} cannot load the library of kernels "
+            f"{os.fspath(library)}: {error}"
+        ) from error
+
+
+def _load(model: ir.Model | str | os.PathLike[str], options: Any) -> Any:
     providers = ["CPUExecutionProvider"]
+    if not isinstance(model, ir.Model):
+        return onnxruntime.InferenceSession(os.fspath(model), options, providers=providers)
     weights = sum(
         v.const_value.nbytes
         for graph in model.graphs()
