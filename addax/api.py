@@ -25,11 +25,11 @@ from addax.frontend import to_ir
 from addax.ir.certificate import Certificate
 from addax.ir.model import clone, save
 from addax.ir.shapes import infer_shapes
-from addax.ir.statistics import CALIBRATION, NOTES
+from addax.ir.statistics import CALIBRATION, EXECUTOR, LAYERS, NOTES, TELL
 from addax.ir.verify import verify as require_well_formed
 from addax.passes._certifying import Certify
 from addax.passes._checking import CheckEach
-from addax.passes._family import families
+from addax.passes._family import families, make_options
 from addax.passes._instrument import Instrument
 from addax.passes._pipeline import Pipeline, Step, run_pipeline
 from addax.passes._reproducing import Reproduce
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from addax.runtime.session import Session
 
 TARGETS = ("host", "portable")
+_SHIFT_ADD = "shift-add"
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,9 @@ def optimize(
     target: str = "host",
     allow: Sequence[str] = (),
     calibration: Iterable[Any] | None = None,
+    bits: float | str | None = None,
+    max_bytes: int | None = None,
+    executor: Any = None,
     check: Mapping[str, np.ndarray] | None = None,
     verify: bool = False,
     dynamic_shapes: Any = None,
@@ -139,6 +143,11 @@ def optimize(
         calibration: Batches of real inputs, for approximate families: each a tensor or array, a
             tuple of them in the order of the inputs, or a dict by name. Read once, to a temporary
             file.
+        bits: For "shift-add", bits of a weight: 2, 3 or 4; a mean of these such as 2.2; "auto", to
+            be chosen layer by layer under a budget; or a format such as "fitted4" or "binary3".
+        max_bytes: For "shift-add" with bits="auto": bytes that all weights may take.
+        executor: For "shift-add": a `concurrent.futures.Executor` or a `dask.distributed.Client`
+            that fits the layers; by default they are fitted here, one after another.
         check: Feeds by input name; the model is evaluated on them after each pass, and a pass
             that moves the outputs further than its rules promise raises `VerificationError`.
         verify: Prove each rewrite before it is made, over the reals, or measure it within rounding
@@ -159,7 +168,8 @@ def optimize(
     When a pass raises, a folder `addax-repro-...` with all that is needed to see it again is left
     in the current folder; the error has a note that names it (`ADDAX_REPRO=` turns this off).
     """
-    plan = _plan(target, allow, calibration, pipeline, fuel)
+    settings = {"bits": bits, "max_bytes": max_bytes}
+    plan = _plan(target, allow, calibration, pipeline, fuel, settings)
     began = time.perf_counter()
     with Progress(progress) as shown:
         shown.step("reading the model")
@@ -179,7 +189,7 @@ def optimize(
             original = clone(graph)
             recorder = Certify(graph)
             instruments.append(recorder)
-        facts: dict[str, Any] = {}
+        facts: dict[str, Any] = {TELL: shown.step, EXECUTOR: executor}
         if calibration is not None:
             from addax.runtime.calibrate import Batches
 
@@ -189,14 +199,15 @@ def optimize(
         shown.step("verifying the result")
         require_well_formed(graph)
         notes = tuple(facts.get(NOTES, ()))
-        if notes and original is not None:
+        layers = tuple(facts.get(LAYERS, ()))
+        if (notes or layers) and original is not None and CALIBRATION in facts:
             shown.step("measuring the error of the outputs")
             notes += (_measured(facts[CALIBRATION], original, graph),)
     certificate = None if recorder is None else recorder.certificate(__version__)
     if recorder is not None:
         notes = (recorder.summary, *notes)
     after, seconds = Size.of(graph), time.perf_counter() - began
-    report = Report.of(str(plan), before, after, statistics, seconds, notes)
+    report = Report.of(str(plan), before, after, statistics, seconds, notes, layers)
     return Optimized(graph, report, target, certificate, original if verify else None)
 
 
@@ -206,6 +217,7 @@ def _plan(
     calibration: Iterable[Any] | None,
     pipeline: str | None,
     fuel: int | None,
+    settings: Mapping[str, Any],
 ) -> Pipeline:
     """Validate the options before any work is done; the pipeline that they ask for."""
     _choose("target", target, TARGETS)
@@ -218,6 +230,7 @@ def _plan(
         _choose("allow", name, approximate)
         steps = Pipeline.parse(text).steps if brace else (Step(families()[name]),)
         allowed |= {step.family.name: step for step in steps}
+    _set(allowed, settings)
     if fuel is not None and (not isinstance(fuel, int) or fuel < 0):
         raise OptionError(f"fuel must be a number of rewrites, 0 or more, or None; got {fuel!r}")
     if pipeline is not None:
@@ -227,10 +240,32 @@ def _plan(
                 f"add {', '.join(allow)} to the pipeline"
             )
         return Pipeline.parse(pipeline)
-    if calibration is None and allowed:
-        raise OptionError(f"{', '.join(allowed)} needs calibration=batches of real inputs")
-    chosen = [f for f in families().values() if f.is_exact or f.name in allowed]
+    needy = [name for name, step in allowed.items() if step.family.needs_calibration]
+    if calibration is None and needy:
+        raise OptionError(f"{', '.join(needy)} needs calibration=batches of real inputs")
+    asked = {*allowed, *(name for step in allowed.values() for name in step.family.brings)}
+    chosen = [f for f in families().values() if f.is_exact or f.name in asked]
     return Pipeline(tuple(allowed.get(family.name, Step(family)) for family in chosen))
+
+
+def _set(allowed: dict[str, Step], settings: Mapping[str, Any]) -> None:
+    """Give the options that have an argument of their own to the family that they are for.
+
+    Raises:
+        OptionError: If that family is not allowed, or has the option in its text already.
+    """
+    given = {name: value for name, value in settings.items() if value is not None}
+    if not given:
+        return
+    step = allowed.get(_SHIFT_ADD)
+    names = ", ".join(f"{name}=" for name in given)
+    if step is None:
+        raise OptionError(f"{names} is an option of allow=({_SHIFT_ADD!r},), which is not allowed")
+    if twice := given.keys() & dict(step.options).keys():
+        raise OptionError(f"{', '.join(sorted(twice))} of {_SHIFT_ADD} is given twice: {step}")
+    options = dict(step.options) | given
+    make_options(step.family, options)
+    allowed[_SHIFT_ADD] = Step(step.family, tuple(options.items()))
 
 
 def _measured(calibration: "Batches", before: ir.Model, after: ir.Model) -> str:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from addax.ir.cost import Cost, total_cost, weight_bytes
+from addax.ir.statistics import Layer
 from addax.passes._statistics import Statistics
 
 _REASONS_SHOWN = 3
@@ -65,6 +66,7 @@ class Report:
     visits: int
     seconds: float
     notes: tuple[str, ...] = ()
+    layers: tuple[Layer, ...] = ()
 
     @staticmethod
     def of(
@@ -74,6 +76,7 @@ class Report:
         statistics: Statistics,
         seconds: float,
         notes: tuple[str, ...] = (),
+        layers: tuple[Layer, ...] = (),
     ) -> "Report":
         """Sum up a run."""
         rules = tuple(
@@ -88,7 +91,7 @@ class Report:
             )
             for entry in statistics.values()
         )
-        return Report(pipeline, before, after, rules, statistics.visits, seconds, notes)
+        return Report(pipeline, before, after, rules, statistics.visits, seconds, notes, layers)
 
     @property
     def rewrites(self) -> int:
@@ -114,6 +117,8 @@ class Report:
     def __rich_console__(self, console: Console, options: Any) -> Any:
         yield self._sizes()
         yield self._history()
+        if self.layers:
+            yield self._layers()
         yield (
             f"{self.rewrites} rewrites, {self.exactness}, in {self.seconds:.2f} s "
             f"({self.visits} visits)"
@@ -151,6 +156,31 @@ class Report:
                 f"{rule.seconds * 1e3:.1f}",
                 text + (f"; and {more} more" if more > 0 else ""),
             )
+        return table
+
+    def _layers(self) -> Table:
+        table = Table(show_edge=False)
+        table.add_column("layer", overflow="fold")
+        headings = ("size", "format", "bits", "weight\nerror", "output\nerror", "bytes\nbefore")
+        for heading in (*headings, "bytes\nafter"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for layer in self.layers:
+            table.add_row(
+                layer.name,
+                f"{layer.outputs} x {layer.inputs}",
+                layer.format,
+                str(layer.bits),
+                f"{layer.weight_error:.4f}",
+                "-" if layer.output_error is None else f"{layer.output_error:.4f}",
+                f"{layer.bytes_before:,}",
+                f"{layer.bytes_after:,}",
+            )
+        before, after = (
+            sum(getattr(layer, f"bytes_{when}") for layer in self.layers)
+            for when in ("before", "after")
+        )
+        table.add_section()
+        table.add_row("all", "", "", "", "", "", f"{before:,}", f"{after:,}")
         return table
 
 

@@ -6,15 +6,49 @@ batch by batch, and keeps sums. What a pass has to say to the user goes to the l
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import onnx_ir as ir
 
 CALIBRATION, NOTES = "calibration", "notes"
+LAYERS = "layers"  # a list of `Layer`
+TELL, EXECUTOR = (
+    "tell",
+    "executor",
+)  # what shows a progress line; who does work that can be sent away
 
 _CHUNK = 4096  # rows made float64 at once
 _HELD_OUT = 4  # one sample in so many judges what the others fitted
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What a layer whose weights were approximated became.
+
+    Attributes:
+        name: Of the layer, or of its weights.
+        outputs, inputs: N and K of y[..., N] = x[..., K] W^T.
+        format: Of the weights, as `bits=` takes it.
+        bits: Of a code.
+        weight_error: |W - W'| / |W|.
+        output_error: sqrt(E|x (W - W')^T|^2 / E|x W^T|^2) on calibration data, held out if there
+            is enough; None without any.
+        bytes_before, bytes_after: Of its weights, with scales.
+        seconds: That the fit took.
+    """
+
+    name: str
+    outputs: int
+    inputs: int
+    format: str
+    bits: int
+    weight_error: float
+    output_error: float | None
+    bytes_before: int
+    bytes_after: int
+    seconds: float
 
 
 class Observer(Protocol):
@@ -120,6 +154,11 @@ class SecondMoments:
             piece = rows[start : start + _CHUNK].astype(np.float64)
             self._sum += piece.T @ piece
         self.count += len(rows)
+
+    def merge(self, other: "SecondMoments") -> None:
+        """Take in the rows that `other` has taken in."""
+        self._sum += other.matrix * other.count
+        self.count += other.count
 
     @property
     def matrix(self) -> np.ndarray:

@@ -36,7 +36,11 @@ Run = Callable[..., bool]
 
 @dataclass(frozen=True)
 class Family:
-    """One rewrite family: its name in kebab-case, its phase, its rules, its options."""
+    """One rewrite family: its name in kebab-case, its phase, its rules, its options.
+
+    One that is `by_name` does not run unless asked for, however exact it is; one that has to be
+    asked for needs calibration data unless it says otherwise, and `brings` others with it.
+    """
 
     name: str
     phase: Phase
@@ -45,6 +49,9 @@ class Family:
     doc: str
     after: tuple[str, ...] = ()
     options: type[Any] | None = None
+    by_name: bool = False
+    needs_calibration: bool = True
+    brings: tuple[str, ...] = ()
 
     @property
     def summary(self) -> str:
@@ -54,8 +61,10 @@ class Family:
     @property
     def is_exact(self) -> bool:
         """Whether it runs by default, without being allowed by name."""
-        return self.phase < Phase.APPROXIMATE and all(
-            rule.exact is not Exact.APPROXIMATE for rule in self.rules
+        return (
+            not self.by_name
+            and self.phase < Phase.APPROXIMATE
+            and all(rule.exact is not Exact.APPROXIMATE for rule in self.rules)
         )
 
 
@@ -83,6 +92,9 @@ def family_of(module: ModuleType) -> Family:
         (module.__doc__ or "").strip(),
         getattr(module, "AFTER", ()),
         getattr(module, "Options", None),
+        getattr(module, "BY_NAME", False),
+        getattr(module, "NEEDS_CALIBRATION", True),
+        getattr(module, "BRINGS", ()),
     )
 
 

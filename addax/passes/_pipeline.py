@@ -29,7 +29,7 @@ from addax.passes._family import Context, Family, Phase, families, make_options
 from addax.passes._instrument import DumpEach, Instrument, Instruments
 from addax.passes._statistics import Statistics
 
-_STEP = re.compile(r"\s*([a-z0-9-]+)\s*(?:\{([^{}]*)\})?\s*(,|$)")
+_STEP = re.compile(r"\s*([a-z0-9-]+)\s*(?:\{((?:[^{}]|\{[^{}]*\})*)\})?\s*(,|$)")
 _BUDGET_A_NODE = 50
 _BUDGET_AT_LEAST = 10_000
 
@@ -152,7 +152,9 @@ def run_pipeline(
         rewriter = Rewriter(model)
         rewriter.lift_constants()
         limits = Limits(budget, fuel)
-        stage = _Stage(model, rewriter, statistics, limits, instrument, facts or {})
+        stage = _Stage(
+            model, rewriter, statistics, limits, instrument, {} if facts is None else facts
+        )
         settled: list[Step] = []
         for phase in Phase:
             steps = [step for step in pipeline.steps if step.family.phase == phase]

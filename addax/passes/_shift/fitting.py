@@ -1,0 +1,157 @@
+"""From layers to codes: a job for each layer and format, and the format that serves best."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from addax.ir.numbers import BinaryCodes, pack_binary, pack_codebook
+from addax.ir.statistics import Layer, SecondMoments
+from addax.passes._shift.lowering import Packed
+from addax.passes._shift.moments import Moments
+from addax.passes._shift.targets import Group, Target
+from addax.passes.fit import FitOptions, Fitted, Format, Job, fit_all
+
+_FEW_ROWS_DAMPING = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """A layer in one format; `output_error` is None without calibration data."""
+
+    target: Target
+    fitted: Fitted
+    output_error: float | None
+    notes: tuple[str, ...]
+
+    @property
+    def error(self) -> float:
+        """What trials of one layer are compared by."""
+        return self.fitted.weight_error if self.output_error is None else self.output_error
+
+    @property
+    def packed(self) -> Packed:
+        """The constants of the op."""
+        codes = self.fitted.codes
+        if isinstance(codes, BinaryCodes):
+            return pack_binary(codes)
+        return pack_codebook(codes)  # type: ignore[arg-type]  # formats without codes are refused
+
+    @property
+    def layer(self) -> Layer:
+        """What the report says."""
+        outputs, inner = self.target.size
+        return Layer(
+            self.target.name,
+            outputs,
+            inner,
+            str(self.fitted.format),
+            self.fitted.format.bits,
+            self.fitted.weight_error,
+            self.output_error,
+            self.target.stored_bytes,
+            self.fitted.bytes,
+            self.fitted.seconds,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """What calibration data says of the rows of a group."""
+
+    hessian: np.ndarray | None = None
+    judging: SecondMoments | None = None
+    damping: float | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Fitter:
+    """Fits layers in formats.
+
+    Attributes:
+        moments: None if there is no calibration data.
+        options: Of the fit.
+        executor: Who fits; None for here.
+        folder: Where results are kept, so that a run that ended early goes on; None for nowhere.
+        tell: Called with what is done now.
+    """
+
+    moments: Moments | None
+    options: FitOptions
+    executor: Any = None
+    folder: str | None = None
+    tell: Callable[[str], None] = lambda _: None
+
+    def trials(
+        self, groups: Sequence[Group], formats: Mapping[str, Sequence[Format]]
+    ) -> dict[Target, list[Trial]]:
+        """Each layer in each of its formats; none of a layer whose rows are not finite."""
+        looks: dict[Target, _Look] = {}
+        made = fit_all(
+            self._jobs(groups, formats, looks),
+            executor=self.executor,
+            folder=self.folder,
+            progress=self.tell,
+        )
+        found: dict[Target, list[Trial]] = {}
+        for target, look in looks.items():
+            fits = (made.get(_name(target, each)) for each in formats[target.name])
+            found[target] = [
+                Trial(target, fitted, _output_error(target, fitted, look), look.notes)
+                for fitted in fits
+                if fitted is not None
+            ]
+        return found
+
+    def _jobs(
+        self,
+        groups: Sequence[Group],
+        formats: Mapping[str, Sequence[Format]],
+        looks: dict[Target, _Look],
+    ) -> Iterator[Job]:
+        for group in groups:
+            look = self._look(group)
+            looks |= dict.fromkeys(group.targets, look)
+            if look.hessian is not None and not np.isfinite(look.hessian).all():
+                continue
+            options = self.options
+            if look.damping is not None:
+                options = dataclasses.replace(options, damping=look.damping)
+            for target in group.targets:
+                weights = target.matrix()
+                for each in formats[target.name]:
+                    yield Job(_name(target, each), weights, look.hessian, each, options)
+
+    def _look(self, group: Group) -> _Look:
+        if self.moments is None:
+            return _Look()
+        fitting, judging = self.moments.of(group.sites)
+        inner = group.targets[0].size[1]
+        judge = judging if judging.count else fitting
+        if fitting.count >= inner:
+            return _Look(fitting.matrix, judge)
+        damping = max(self.options.damping, _FEW_ROWS_DAMPING)
+        note = (
+            f"{fitting.count} rows of calibration data cannot determine {inner} columns: damping "
+            f"raised to {damping:g}; give more"
+        )
+        return _Look(fitting.matrix, judge, damping, (note,))
+
+
+def _name(target: Target, each: Format) -> str:
+    return f"{target.name} as {each}"
+
+
+def _output_error(target: Target, fitted: Fitted, look: _Look) -> float | None:
+    """sqrt(tr((W - D) H (W - D)^T) / tr(W H W^T)), H of the rows to judge by."""
+    if look.judging is None:
+        return None
+    weights, moments = target.matrix(), look.judging.matrix
+    missed = weights - fitted.decoded
+    whole = float(np.sum((weights @ moments) * weights))
+    lost = float(np.sum((missed @ moments) * missed))
+    return math.sqrt(max(lost, 0.0) / whole) if whole > 0 else 0.0
