@@ -71,7 +71,8 @@ def _run_body(model: ir.Model, node: ir.Node) -> None:
         body = model.functions[DOMAIN, node.op_type, ""].clone()
         body.domain = BODY_DOMAIN
         model.functions[identifier] = body
-    for root in (model, *model.functions.values()):
+    owners: list[ir.Model | ir.Function] = [model, *model.functions.values()]
+    for root in owners:
         if BODY_DOMAIN not in root.opset_imports and DOMAIN in root.opset_imports:
             root.opset_imports[BODY_DOMAIN] = VERSION
     node.domain = BODY_DOMAIN

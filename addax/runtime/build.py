@@ -1,62 +1,20 @@
 """Compile C sources and objects to a shared library, once for each content and compiler."""
 
-import importlib.metadata
-import importlib.util
-import os
 import shlex
-import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from addax.backends.cache import cached, key_of
+from addax.backends.compiler import Compiler, find_compiler
 from addax.errors import BuildError
 
 _FLAGS = ("-std=gnu11", "-O2", "-shared", "-fPIC", "-fvisibility=hidden")
 _SECONDS = 300  # that a compiler may take; it needs about one
 _LINES_TOLD = 12
 SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
-
-
-@dataclass(frozen=True)
-class Compiler:
-    """A C compiler: the command that starts it and what tells it from others."""
-
-    command: tuple[str, ...]
-    identity: str
-
-
-def find_compiler() -> Compiler:
-    """The first of `$CC`, cc, clang and ziglang's compiler that is there.
-
-    Raises:
-        BuildError: If there is none, or `$CC` names none.
-    """
-    if chosen := shlex.split(os.environ.get("CC", "")):
-        found = shutil.which(chosen[0])
-        if found is None:
-            raise BuildError(f"expected a compiler, but CC={os.environ['CC']} names no program")
-        return _program(found, chosen[1:])
-    for name in ("cc", "clang"):
-        if (found := shutil.which(name)) is not None:
-            return _program(found, [])
-    if importlib.util.find_spec("ziglang") is not None:
-        version = importlib.metadata.version("ziglang")
-        return Compiler((sys.executable, "-m", "ziglang", "cc"), f"ziglang {version}")
-    raise BuildError(
-        "expected a C compiler ($CC, cc, clang or ziglang), found none: install one, for instance "
-        "by pip install addax[compiler]"
-    )
-
-
-def _program(path: str, arguments: Sequence[str]) -> Compiler:
-    """The file's size and time stand for its version: asking it would take longer than all else."""
-    status = os.stat(os.path.realpath(path))
-    identity = f"{path} {list(arguments)} {status.st_size} {status.st_mtime_ns}"
-    return Compiler((path, *arguments), identity)
 
 
 def build(
@@ -108,7 +66,8 @@ def _link(
 
 def _run(command: Sequence[str], folder: Path) -> None:
     try:
-        done = subprocess.run(  # noqa: S603: the command is the user's compiler and our files
+        # The command is the user's compiler on our own files; no shell reads it.
+        done = subprocess.run(  # noqa: S603
             command, cwd=folder, capture_output=True, timeout=_SECONDS, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:

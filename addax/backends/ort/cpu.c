@@ -88,3 +88,9 @@ const struct path *path_of(const char *form) {
         if (path->rank >= best && !strcmp(path->form, form) && has_isa(path->isa)) return path;
     return NULL;
 }
+
+int has_path(const char *prefix) {
+    for (const struct path *path = paths; path->form; path++)
+        if (!strncmp(path->form, prefix, strlen(prefix)) && path_of(path->form)) return 1;
+    return 0;
+}

@@ -45,6 +45,8 @@ struct path {
 
 /* cpu.c: the preferred path that this processor can take; NULL if there is none. */
 const struct path *path_of(const char *form);
+/* Whether there is one for some form that begins so. */
+int has_path(const char *prefix);
 /* Why the instruction set that ADDAX_ISA asks for cannot be had; NULL if it can. */
 OrtStatus *check_forced_isa(void);
 int has_isa(const char *isa);
@@ -71,7 +73,14 @@ OrtStatus *invalid(const char *format, ...)
     __attribute__((format(printf, 1, 2)))
 #endif
     ;
-extern const OrtCustomOp *const linear_ops[];
+
+/* An operator of the domain; it is registered where this processor has a kernel for it. */
+struct op {
+    const OrtCustomOp *op;
+    const char *forms; /* what the names of its weights' forms begin with */
+};
+extern const struct op linear_ops[]; /* the last has no op */
+
 
 static inline size_t aligned(size_t bytes) {
     return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;

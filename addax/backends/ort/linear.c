@@ -242,4 +242,5 @@ static const struct linear_op binary = {
 static const struct linear_op int8 = {
     BASE, "Int8MatMul", "weights", 0, 0, 2, 3, {ORT_FLOAT, ORT_INT8, ORT_FLOAT}};
 
-const OrtCustomOp *const linear_ops[] = {&codebook.base, &binary.base, &int8.base, NULL};
+const struct op linear_ops[] = {
+    {&codebook.base, "codebook"}, {&binary.base, "binary"}, {&int8.base, "int8"}, {NULL, NULL}};

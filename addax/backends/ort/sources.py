@@ -8,6 +8,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
 
+from addax.backends.target import Target
+
+FORMS = ("codebook4", "codebook2", "binary1", "binary2", "binary3", "binary4", "int8")
+_FEW = 4  # rows, where an instruction set does not say
+_NAMES = {"int8": {"few": "int8", "many": "int8"}}  # one kernel for any number of rows
 _WIDTHS = {"quantize": 1, "tables": 4}  # bytes that a prepared activation takes
 
 
@@ -43,6 +48,15 @@ class Path:
         for name, value in defaults.items():
             if not getattr(self, name):
                 object.__setattr__(self, name, value)
+
+
+def paths_of(target: Target) -> tuple[Path, ...]:
+    """How each form of weights is multiplied with each instruction set of a target."""
+    return tuple(
+        Path(form, isa.name, isa.few.get(form, _FEW) + 1, **_NAMES.get(form, {}))
+        for isa in target.sets
+        for form in FORMS
+    )
 
 
 def sources(paths: Iterable[Path]) -> dict[str, str]:

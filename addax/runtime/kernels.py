@@ -1,0 +1,148 @@
+"""Kernels for this machine: the library that ONNX Runtime loads, and which nodes it computes."""
+
+import ctypes
+import dataclasses
+import functools
+import hashlib
+import importlib.metadata
+import importlib.util
+import logging
+import os
+from collections import Counter
+from dataclasses import dataclass
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from addax.backends import targets
+from addax.backends.ort import form_of, paths_of, sources
+from addax.backends.target import Target
+from addax.errors import BuildError
+from addax.ir.dialect import DOMAIN
+from addax.runtime.build import build
+
+logger = logging.getLogger(__name__)
+
+_GENERATOR = ("kernels", "targets", "tvm", "target.py")  # in addax/backends: what kernels come from
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """A library of kernels in a file that this machine can load."""
+
+    path: Path
+
+    def code_path(self, node: ir.Node) -> str | None:
+        """The instruction set that a node is computed with here; None if it needs its body."""
+        form = form_of(node)
+        if form is None:
+            return None
+        found: bytes | None = _function(self.path, "addax_code_path", ctypes.c_char_p)(
+            form.encode()
+        )
+        return None if found is None else found.decode()
+
+    def has(self, node: ir.Node) -> bool:
+        """Whether there is a kernel for a node."""
+        return self.code_path(node) is not None
+
+
+def host_kernels() -> Kernels:
+    """The kernels for this processor, built at the first use and kept in the cache folder.
+
+    Of the instruction sets that it has, only the best one is built, or the one that `$ADDAX_ISA`
+    names.
+
+    Raises:
+        BuildError: If they cannot be built; the message says what to install.
+    """
+    target = targets.host()
+    # A library without kernels knows what the processor has.
+    probe = _function(build("probe", sources(())), "addax_has_isa", ctypes.c_int)
+    forced = os.environ.get("ADDAX_ISA")
+    usable = [isa for isa in target.sets if probe(isa.name.encode())]
+    chosen = [isa for isa in usable if forced in (None, "", isa.name)][:1]
+    if not chosen:
+        names = ", ".join(isa.name for isa in usable) or "none"
+        raise BuildError(
+            f"expected an instruction set that addax has kernels for; this processor has {names}"
+            + (f", and ADDAX_ISA asks for {forced}" if forced else "")
+        )
+    best = dataclasses.replace(target, sets=tuple(chosen))
+    made = build("addax", sources(paths_of(best)), lambda: _objects(best), _key())
+    return Kernels(made)
+
+
+def kernels_for(model: ir.Model) -> tuple[Kernels | None, tuple[str, ...]]:
+    """The kernels for a model's nodes of the dialect, and a line for people that says who has one.
+
+    Without a library, or with none that serves any node, the model runs through its bodies.
+    """
+    nodes = dialect_nodes(model)
+    if not nodes:
+        return None, ()
+    try:
+        kernels = host_kernels()
+    except BuildError as error:
+        reason = str(error).splitlines()[0]
+        logger.warning("no kernels, the model runs through the bodies of its ops: %s", error)
+        return None, (f"kernels: {code_paths(model, None)}, because {reason}",)
+    served = any(kernels.has(node) for node in nodes)
+    return kernels if served else None, (f"kernels: {code_paths(model, kernels)}",)
+
+
+def code_paths(model: ir.Model, kernels: Kernels | None) -> str:
+    """Which nodes of the dialect run where: "avx512: 48 CodebookMatMul; bodies: 2 BinaryMatMul"."""
+    counts: dict[str, Counter[str]] = {}
+    for node in dialect_nodes(model):
+        path = kernels.code_path(node) if kernels is not None else None
+        counts.setdefault(path or "bodies", Counter())[node.op_type] += 1
+    return "; ".join(
+        f"{path}: " + ", ".join(f"{count} {name}" for name, count in sorted(ops.items()))
+        for path, ops in sorted(counts.items(), key=lambda item: (item[0] == "bodies", item[0]))
+    )
+
+
+def dialect_nodes(model: ir.Model) -> list[ir.Node]:
+    """The nodes of the dialect in the graph and its subgraphs."""
+    return [node for node in model.graph.all_nodes() if node.domain == DOMAIN]
+
+
+@functools.cache
+def _function(library: Path, name: str, result: Any) -> Any:
+    """A function of a library that takes a text."""
+    function = ctypes.CDLL(str(library))[name]
+    function.restype, function.argtypes = result, [ctypes.c_char_p]
+    return function
+
+
+def _objects(target: Target) -> dict[str, bytes]:
+    """The machine code, which TVM makes in some seconds."""
+    if importlib.util.find_spec("tvm") is None:
+        raise BuildError(
+            "the kernels are made with TVM, which is not installed: pip install addax[tvm]"
+        )
+    from addax.backends.tvm.objects import kernel_objects
+
+    return {f"{name}.o": data for name, data in kernel_objects(target).items()}
+
+
+def _key() -> str:
+    """The digest of what makes the kernels: our generator and the version of TVM."""
+    digest = hashlib.sha256()
+    for name in _GENERATOR:
+        for file in _python_files(resources.files("addax.backends") / name):
+            digest.update(file.read_bytes())
+    if importlib.util.find_spec("tvm") is not None:
+        digest.update(importlib.metadata.version("apache-tvm").encode())
+    return digest.hexdigest()
+
+
+def _python_files(place: Traversable) -> list[Traversable]:
+    if place.is_file():
+        return [place] if place.name.endswith(".py") else []
+    entries = sorted(place.iterdir(), key=lambda entry: entry.name)
+    return [file for entry in entries for file in _python_files(entry)]
