@@ -1,1 +1,7 @@
 """Weights of trained networks in few bits: the tasks, ways to round, and what they cost."""
+
+from bench.weight_only import runtime, tasks
+from bench.weight_only._methods import methods, mixed_methods
+from bench.weight_only._network import Judged, Network, Rounded
+
+__all__ = ["Judged", "Network", "Rounded", "methods", "mixed_methods", "runtime", "tasks"]

@@ -9,6 +9,7 @@ from torch import Tensor
 from addax.ir.numbers import group_for
 from addax.passes.fit import Choice, FitOptions, Fitted, Format, Job, allocate, fit
 from bench.weight_only._gptq import gptq
+from bench.weight_only._layers import output_error
 from bench.weight_only._nearest import round_to_nearest, uniform_bytes
 from bench.weight_only._network import Method, Network, Rounded
 
@@ -91,26 +92,48 @@ def budget(network: Network) -> float:
     return (1 - MIXED_SHARE) * sizes[2] + MIXED_SHARE * sizes[3]
 
 
-def _energy(network: Network, name: str) -> float:
-    """The mean square of a layer's output, summed over its rows."""
-    weight, moments = network.weights[name], network.moments[name]
-    return float((weight @ moments * weight).sum())
+def _spread(choices: dict[str, list[Choice]], limit: float) -> dict[str, int]:
+    """The bits of each layer as the integer program spreads them."""
+    plan = allocate(choices, max_bytes=limit)
+    return {name: int(choice.label) for name, choice in plan.items()}
 
 
 def mixed(network: Network) -> Rounded:
-    """2.2 bits a weight as the integer program spreads them, by measured errors of outputs."""
+    """2.2 bits a weight, spread by measured errors of the layers' outputs."""
     fits = {
         name: {bits: best(network, name, texts, FitOptions()) for bits, texts in OURS.items()}
         for name in network.weights
     }
     choices = {
         name: [
-            Choice(str(bits), layer.bytes, layer.output_error**2) for bits, layer in layers.items()
+            Choice(str(bits), layer.bytes, layer.output_error**2) for bits, layer in sizes.items()
         ]
-        for name, layers in fits.items()
+        for name, sizes in fits.items()
     }
-    plan = allocate(choices, max_bytes=budget(network))
-    return _rounded({name: fits[name][int(choice.label)] for name, choice in plan.items()})
+    spread = _spread(choices, budget(network))
+    return _rounded({name: fits[name][bits] for name, bits in spread.items()})
 
 
-MIXED: dict[str, Method] = {"addax, integer program": mixed}
+def mixed_gptq(network: Network) -> Rounded:
+    """GPTQ at 2.2 bits a weight, spread in the same way by its own errors."""
+    sizes = {bits: _uniform(gptq, bits, whole_rows=False) for bits in OURS}
+    choices: dict[str, list[Choice]] = {name: [] for name in network.weights}
+    made: dict[int, dict[str, Tensor]] = {}
+    for bits, method in sizes.items():
+        made[bits] = dict(method(network).weights)
+        for name, weight in network.weights.items():
+            size = uniform_bytes(*weight.shape, bits, group_for(weight.shape[1]))
+            error = output_error(weight, made[bits][name], network.moments[name])
+            choices[name].append(Choice(str(bits), size, error**2))
+    low, high = (sum(layer[i].bytes for layer in choices.values()) for i in (0, 1))
+    spread = _spread(choices, (1 - MIXED_SHARE) * low + MIXED_SHARE * high)
+    size = sum(
+        uniform_bytes(*network.weights[name].shape, bits, group_for(network.weights[name].shape[1]))
+        for name, bits in spread.items()
+    )
+    return Rounded({name: made[bits][name] for name, bits in spread.items()}, size)
+
+
+def mixed_methods() -> dict[str, Method]:
+    """The ways to 2.2 bits."""
+    return {"GPTQ, group, integer program": mixed_gptq, "addax, integer program": mixed}

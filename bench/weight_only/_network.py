@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bench import zoo
 from bench.weight_only._layers import linears, output_error, second_moments, with_weights
-from bench.weight_only._tasks import Task
+from bench.weight_only.tasks import Task
 
 
 @dataclass(frozen=True)

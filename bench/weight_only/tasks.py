@@ -84,9 +84,12 @@ TASKS: dict[str, Task] = {
 }
 
 
-def tasks(names: list[str] | None) -> Iterator[Task]:
+NAMES = tuple(TASKS)
+
+
+def available(names: list[str]) -> Iterator[Task]:
     """The tasks of these names whose files are here; says which are not."""
-    for name in names or TASKS:
+    for name in names:
         reason = TASKS[name].entry.missing()
         if reason:
             print(f"{name}: skipped: {reason}")
