@@ -21,7 +21,7 @@ def few(k: Builder, isa: Vocabulary, planes: int) -> None:
     steps = k.bind(k["group"] // 32)
 
     def body(tile: Value, m: Value, tokens: int) -> None:
-        vectors = isa.vectors if tokens <= 4 else isa.vectors // 2
+        vectors = isa.beside(tokens)
         with k.loop(isa.parts(vectors)) as part:
             row = k.bind(part * (isa.lanes * vectors))
             totals = float_sums(k, isa, vectors, tokens)

@@ -29,7 +29,7 @@ def few(k: Builder, isa: Vocabulary, bits: int) -> None:
     most = isa.tokens
 
     def body(tile: Value, m: Value, tokens: int) -> None:
-        vectors = isa.vectors if tokens <= 4 else isa.vectors // 2
+        vectors = isa.beside(tokens)
         with k.loop(isa.parts(vectors)) as part:
             row = k.bind(part * (isa.lanes * vectors))
             totals = float_sums(k, isa, vectors, tokens)
@@ -76,9 +76,10 @@ def decoded_matmul(
     The float sums [rows, 64] of a tile lie in `sums`. `multiplied`: the sums of a group still want
     its multiplier.
     """
-    vectors = isa.vectors
+    most = min(isa.tokens, 4)
 
     def body(tile: Value, g: Value, m: Value, tokens: int) -> None:
+        vectors = isa.beside(tokens)
         with k.loop(isa.parts(vectors)) as part:
             row = k.bind(part * (isa.lanes * vectors))
 
@@ -102,7 +103,8 @@ def decoded_matmul(
     with k.loop(k["t0"], k["t1"]) as tile:
         with k.loop(k["groups"]) as g:
             decode(tile, g)
-            token_blocks(k, 4, lambda m, tokens: body(tile, g, m, tokens))
+            token_blocks(k, most, lambda m, tokens: body(tile, g, m, tokens))
+        vectors = isa.beside(1)
         with k.loop(k["rows"]) as m, k.loop(isa.parts(vectors)) as part:
             row = k.bind(part * (isa.lanes * vectors))
             totals = float_sums(k, isa, vectors, 1)

@@ -22,16 +22,22 @@ class Vocabulary(ABC):
 
     Attributes:
         lanes: 32-bit lanes of a vector, so output rows that it serves.
-        vectors: Vectors of rows that are summed side by side for at most four tokens.
+        vectors: Vectors of rows that are summed side by side, at most.
+        sums: Sums that are held side by side, as the registers allow.
         tokens: The most tokens that meet a weight while it is in a register, a power of two.
         bias: What `codebook` and `biased` add to weights (their bytes are then unsigned), 0 or 128.
     """
 
     lanes: int
     vectors: int
+    sums: int
     tokens: int
     bias: int = 0
     prefetches: bool = True
+
+    def beside(self, tokens: int) -> int:
+        """Vectors of rows that are summed side by side for so many tokens."""
+        return min(self.vectors, self.sums // tokens)
 
     def parts(self, vectors: int) -> int:
         """How many times a tile must be walked if `vectors` are summed side by side."""
@@ -114,8 +120,3 @@ class Vocabulary(ABC):
     @abstractmethod
     def plane_weights(self, packed: Sequence[Bytes], multipliers: Sequence[Bytes]) -> list[Bytes]:
         """Weights sum_i multiplier_i (2 bit_i - 1) of 32 columns, biased: 8 vectors in order."""
-
-
-def zeros(isa: Vocabulary) -> Value:
-    """A vector of sums that are 0."""
-    return vector(0, "int32", isa.lanes)

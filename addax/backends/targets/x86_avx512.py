@@ -12,6 +12,7 @@ class Avx512(Vector):
 
     lanes = 16
     vectors = 4
+    sums = 16
     tokens = 8
     bias = 128  # vpdpbusd takes unsigned weights and signed activations
 

@@ -84,8 +84,8 @@ class Builder:
             yield Choice()
 
     def bind(self, value: Value) -> Value:
-        """Compute `value` here, once."""
-        return T.bind(value)
+        """Compute `value`, or each of a list, here and once."""
+        return [T.bind(one) for one in value] if isinstance(value, list) else T.bind(value)
 
     def register(self, dtype: str, lanes: int = 1, value: Value | None = None) -> Register:
         """A variable of `lanes` elements, set to `value` or to zeros."""

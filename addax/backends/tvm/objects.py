@@ -9,6 +9,10 @@ from typing import Any
 import tvm
 from tvm import tirx
 
+from addax.backends.kernels.catalogue import functions
+from addax.backends.target import InstructionSet, Target
+from addax.backends.targets import vocabulary
+
 
 def compiled(functions: Mapping[str, Any], target: Mapping[str, Any]) -> Any:
     """A module of TVM that holds the functions as machine code for `target`.
@@ -35,3 +39,17 @@ def object_file(functions: Mapping[str, Any], target: Mapping[str, Any]) -> byte
 def assembly(functions: Mapping[str, Any], target: Mapping[str, Any]) -> str:
     """The functions in the target's assembly language, to be read."""
     return str(compiled(functions, target).inspect_source("asm"))
+
+
+def kernel_objects(target: Target) -> dict[str, bytes]:
+    """An object file with every kernel, for each instruction set of a target by name."""
+    return {
+        isa.name: object_file(functions(isa.name, vocabulary(isa)), llvm(target.triple, isa))
+        for isa in target.sets
+    }
+
+
+def llvm(triple: str, isa: InstructionSet) -> dict[str, Any]:
+    """How TVM is told of an instruction set on a system."""
+    described: dict[str, Any] = {"kind": "llvm", "mtriple": triple, "mattr": list(isa.attributes)}
+    return described | ({"mcpu": isa.cpu} if isa.cpu else {})
