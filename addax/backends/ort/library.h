@@ -17,21 +17,25 @@ extern struct ort_functions ort;
 
 /* --- kernels: machine code that addax made, one object for each instruction set --- */
 
-/* Rows of activations to integers: q of `width` bytes a column, s and sum for each group. */
+/* Rows first to last-1 of activations to integers: q[groups][rows][group * width], and for each
+   group and row the scale s and the sum of its integers. */
 typedef void addax_prepare(const float *x, int8_t *q, float *s, int32_t *sum, int32_t rows,
-                           int32_t columns, int32_t groups, int32_t group);
+                           int32_t columns, int32_t groups, int32_t group, int32_t first,
+                           int32_t last);
 
-/* Tiles first to last-1 of a linear layer, for all rows of activations that were prepared. */
+/* Tiles first to last-1 of a linear layer, for all rows of activations that were prepared. Some
+   kernels want memory: `weights` of TILE * group bytes, `sums` of TILE * rows floats. */
 typedef void addax_linear(const int8_t *q, const float *s, const int32_t *sum, const uint8_t *codes,
                           const uint8_t *table, const uint8_t *multipliers, const float *scale,
-                          float *y, void *scratch, int32_t rows, int32_t outputs, int32_t groups,
-                          int32_t group, int32_t first, int32_t last);
+                          float *y, uint8_t *weights, float *sums, int32_t rows, int32_t outputs,
+                          int32_t groups, int32_t group, int32_t first, int32_t last);
 
 struct kernel {
     const char *name;
     addax_prepare *prepare;
     addax_linear *linear;
-    int32_t width;
+    int32_t width; /* bytes of q for a column */
+    int wants_memory;
 };
 
 /* How weights of one form are multiplied with one instruction set. */

@@ -49,39 +49,53 @@ struct call {
     atomic_int out_of_memory;
 };
 
-static void prepare_rows(const struct call *call, int32_t first, int32_t last) {
-    const size_t row = (size_t)first;
-    call->kernel->prepare(call->x + row * (size_t)call->columns, call->q + row * call->width,
-                          call->s + row * call->groups, call->sum + row * call->groups,
-                          last - first, call->columns, call->layer->groups, call->layer->group);
+/* Rows of activations that are prepared and multiplied together. */
+struct block {
+    size_t row;
+    int32_t rows;
+};
+
+static struct block block_of(const struct call *call, size_t i) {
+    const size_t row = i * (size_t)call->rows_each;
+    return (struct block){row, least(call->rows_each, call->rows - (int32_t)row)};
 }
 
+/* Some rows of a block. */
 static void prepare_task(void *user, size_t i) {
     const struct call *call = user;
-    const int32_t first = (int32_t)i * ROW_STEP, last = first + ROW_STEP;
-    prepare_rows(call, first, least(last, call->rows));
+    const size_t steps = (size_t)(call->rows_each / ROW_STEP);
+    const struct block block = block_of(call, i / steps);
+    const int32_t first = (int32_t)(i % steps) * ROW_STEP;
+    if (first >= block.rows) return;
+    call->kernel->prepare(call->x + block.row * (size_t)call->columns,
+                          call->q + block.row * call->width, call->s + block.row * call->groups,
+                          call->sum + block.row * call->groups, block.rows, call->columns,
+                          call->layer->groups, call->layer->group, first,
+                          least(first + ROW_STEP, block.rows));
 }
 
-/* Block of rows i % blocks times the i / blocks-th run of tiles. */
+/* A block of rows times a run of tiles. */
 static void multiply_task(void *user, size_t i) {
     struct call *call = user;
     const struct linear *layer = call->layer;
-    const size_t blocks = (size_t)call->blocks, row = i % blocks * (size_t)call->rows_each;
-    const int32_t rows = least(call->rows_each, call->rows - (int32_t)row);
-    const int32_t first = (int32_t)(i / blocks) * call->tiles_each;
-    const int32_t last = least(first + call->tiles_each, call->tiles);
-    const size_t bytes = (size_t)TILE * (size_t)layer->group + 256 * (size_t)(rows + 3);
-    struct buffer scratch;
-    if (!buffer_take(&scratch, FOR_TASK, bytes)) {
+    const struct block block = block_of(call, i % (size_t)call->blocks);
+    const int32_t first = (int32_t)(i / (size_t)call->blocks) * call->tiles_each;
+    const size_t weights = (size_t)TILE * (size_t)layer->group;
+    struct buffer memory = {NULL, 0};
+    if (call->kernel->wants_memory &&
+        !buffer_take(&memory, FOR_TASK, weights + TILE * sizeof(float) * (size_t)block.rows)) {
         call->out_of_memory = 1;
         return;
     }
-    call->kernel->linear(call->q + row * call->width, call->s + row * call->groups,
-                         call->sum + row * call->groups, layer->codes, layer->table,
-                         layer->multipliers, layer->scale, call->y + row * (size_t)layer->outputs,
-                         scratch.data, rows, layer->outputs, layer->groups, layer->group, first,
-                         last);
-    buffer_give(&scratch, FOR_TASK);
+    uint8_t *bytes = memory.data;
+    call->kernel->linear(call->q + block.row * call->width, call->s + block.row * call->groups,
+                         call->sum + block.row * call->groups, layer->codes, layer->table,
+                         layer->multipliers, layer->scale,
+                         call->y + block.row * (size_t)layer->outputs, bytes,
+                         bytes ? (float *)(bytes + weights) : NULL, block.rows, layer->outputs,
+                         layer->groups, layer->group, first,
+                         least(first + call->tiles_each, call->tiles));
+    if (bytes) buffer_give(&memory, FOR_TASK);
 }
 
 static OrtStatus *run(const OrtKernelContext *context, void (*task)(void *, size_t), int32_t tasks,
@@ -109,9 +123,8 @@ static OrtStatus *multiply(const OrtKernelContext *context, struct call *call) {
     const int64_t work = (int64_t)call->rows * layer->outputs * call->columns;
     const int is_shared = work > WORTH_SHARING;
     divide(call, is_shared);
-    const int32_t prepared = (int64_t)call->rows * call->columns > WORTH_SHARING_ROWS;
-    if (prepared) TRY(run(context, prepare_task, ceil_div(call->rows, ROW_STEP), 1, call));
-    else prepare_rows(call, 0, call->rows);
+    TRY(run(context, prepare_task, call->blocks * (call->rows_each / ROW_STEP),
+            (int64_t)call->rows * call->columns > WORTH_SHARING_ROWS, call));
     TRY(run(context, multiply_task, call->blocks * ceil_div(call->tiles, call->tiles_each),
             is_shared, call));
     return call->out_of_memory ? ort.CreateStatus(ORT_FAIL, "addax: no memory for a layer") : NULL;
@@ -145,17 +158,14 @@ static OrtStatus *compute(void *kernel, OrtKernelContext *context) {
     TRY(ort.GetInput(context, 0, &x));
     TRY(ort.GetShape(x, &shape));
     TRY(read_dimensions(shape, dims, &rank));
-    const int64_t padded = (int64_t)layer->groups * layer->group;
-    const int64_t slack = layer->op->multipliers ? layer->group : 4;
     const int64_t columns = rank ? dims[rank - 1] : 0;
     for (size_t i = 0; i + 1 < rank; i++) rows *= dims[i];
-    if (columns > padded || columns <= padded - slack || rows > INT32_MAX) {
+    if (columns < layer->least_columns || columns > layer->most_columns || rows > INT32_MAX) {
         char text[256];
-        return invalid(
-            "addax:%s: expected X of shape [..., K] with K from %lld to %lld, the columns "
-            "of %s, got %s",
-            layer->op->name, (long long)(padded - slack + 1), (long long)padded, layer->op->weights,
-            shape_text(dims, rank, text, sizeof text));
+        return invalid("addax:%s: expected X of shape [..., K] with K from %d to %d, the columns "
+                       "of %s, got %s",
+                       layer->op->name, (int)layer->least_columns, (int)layer->most_columns,
+                       layer->op->weights, shape_text(dims, rank, text, sizeof text));
     }
     dims[rank - 1] = layer->outputs;
     TRY(ort.GetOutput(context, 0, dims, rank, &y));

@@ -18,7 +18,8 @@ struct linear_op {
 struct linear {
     const struct linear_op *op;
     const struct path *path;
-    int32_t outputs, groups, group; /* groups * group columns, the last group padded */
+    int32_t outputs, groups, group; /* groups * group columns, the last ones padded */
+    int32_t least_columns, most_columns; /* that X may have */
     void *memory;                   /* holds what follows */
     const uint8_t *codes, *table, *multipliers;
     const float *scale;

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define INT8_COLUMNS 32 /* kernels take int8 weights in multiples of it */
+
 struct constant {
     const void *data;
     int64_t dims[MAX_RANK];
@@ -71,8 +73,10 @@ static OrtStatus *read_form(const struct linear_op *op, const OrtKernelInfo *inf
             return invalid("addax:%s: expected group 32, 64, 96 or 128, got %lld", op->name,
                            (long long)group);
     }
-    made->group = (int32_t)group;
     made->groups = op->multipliers ? (int32_t)steps : 1;
+    made->most_columns = made->groups * (int32_t)group;
+    made->least_columns = made->most_columns - (op->multipliers ? (int32_t)group : 4) + 1;
+    made->group = ceil_div((int32_t)group, INT8_COLUMNS) * INT8_COLUMNS;
     if (op->table) {
         TRY(ort.GetInteger(info, "bits", &bits));
         if (bits != 2 && bits != 4)
@@ -107,14 +111,27 @@ static OrtStatus *check_others(const struct linear_op *op, const struct constant
     return NULL;
 }
 
+/* Packed weights, each tile padded with zeros from `have` to `want` bytes. */
+static void copy_tiles(char *to, const char *from, size_t tiles, size_t have, size_t want) {
+    for (size_t t = 0; t < tiles; t++) {
+        memcpy(to + t * want, from + t * have, have);
+        memset(to + t * want + have, 0, want - have);
+    }
+}
+
 /* The kernel reads this copy alone: it is aligned and lies in huge pages. */
 static OrtStatus *keep(struct linear *made, const struct constant *in) {
     const struct linear_op *op = made->op;
-    size_t bytes = TILE;
-    for (int i = 1; i < op->inputs; i++) bytes += aligned(in[i].bytes);
+    const size_t tiles = (size_t)in[1].dims[0], tile = tiles ? in[1].bytes / tiles : 0;
+    const size_t padded = op->multipliers ? tile : (size_t)TILE * (size_t)made->group;
+    size_t bytes = TILE + aligned(tiles * padded);
+    for (int i = 2; i < op->inputs; i++) bytes += aligned(in[i].bytes);
     char *at = made->memory = weights_allocate(bytes);
     if (!at) return ort.CreateStatus(ORT_FAIL, "addax: no memory for the weights");
-    for (int i = 1; i < op->inputs; i++) {
+    copy_tiles(at, in[1].data, tiles, tile, padded);
+    made->codes = (const uint8_t *)at;
+    at += aligned(tiles * padded);
+    for (int i = 2; i < op->inputs; i++) {
         if (i == op->table) {
             for (size_t j = 0; j < TILE; j++) at[j] = ((const char *)in[i].data)[j % in[i].bytes];
             made->table = (const uint8_t *)at;
@@ -122,7 +139,6 @@ static OrtStatus *keep(struct linear *made, const struct constant *in) {
             continue;
         }
         memcpy(at, in[i].data, in[i].bytes);
-        if (i == 1) made->codes = (const uint8_t *)at;
         if (i == op->multipliers) made->multipliers = (const uint8_t *)at;
         if (i == op->scale) made->scale = (const float *)at;
         at += aligned(in[i].bytes);
@@ -143,7 +159,7 @@ OrtStatus *read_weights(const OrtKernelInfo *info, struct linear *made) {
     if (op->table && in[op->table].dims[0] != (strcmp(form, "codebook4") ? 4 : 16))
         return invalid("addax:%s: expected a table of 2^bits entries, got %lld", op->name,
                        (long long)in[op->table].dims[0]);
-    if (made->groups < 1 || made->group < 1)
+    if (made->most_columns < 1)
         return invalid("addax:%s: expected weights of at least one column", op->name);
     made->outputs = (int32_t)in[op->scale].dims[0];
     made->path = path_of(form);

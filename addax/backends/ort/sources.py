@@ -25,7 +25,8 @@ class Path:
         isa: "avx512", "avx2", "neondot", "neon", "scalar" or "nomul".
         many_from: So many rows of activations are multiplied by the kernel for many rows.
         few: The kernel for fewer rows, without the instruction set; `<form>_few` by default.
-        many: The kernel for many rows; `<form>_many` by default.
+        many: The kernel for many rows; `<form>_many` by default. A kernel named so is given memory
+            to decode weights to.
         prepare_few: What makes integers of activations for `few`: "quantize" or "tables"; by
             default tables for binary codes.
         prepare_many: The same for `many`.
@@ -108,4 +109,5 @@ def _symbol(kernel: str, path: Path) -> str:
 
 def _kernel(name: str, prepare: str, path: Path) -> str:
     call, before = _symbol(name, path), _symbol(prepare, path)
-    return f'{{"{name}", {before}, {call}, {_WIDTHS[prepare]}}}'
+    wants_memory = int(name.endswith("_many"))
+    return f'{{"{name}", {before}, {call}, {_WIDTHS[prepare]}, {wants_memory}}}'

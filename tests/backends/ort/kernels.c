@@ -4,27 +4,32 @@
 #include <stdint.h>
 #include <string.h>
 
-#define PREPARE const float *x, int8_t *q, float *s, int32_t *sum, int32_t rows, int32_t columns, \
-                int32_t groups, int32_t group
-#define LINEAR const int8_t *q, const float *s, const int32_t *sum, const uint8_t *codes,          \
-               const uint8_t *table, const uint8_t *multipliers, const float *scale, float *y,     \
-               void *scratch, int32_t rows, int32_t outputs, int32_t groups, int32_t group,        \
-               int32_t first, int32_t last
+#define PREPARE                                                                                    \
+    const float *x, int8_t *q, float *s, int32_t *sum, int32_t rows, int32_t columns,              \
+        int32_t groups, int32_t group, int32_t first, int32_t last
+#define LINEAR                                                                                     \
+    const int8_t *q, const float *s, const int32_t *sum, const uint8_t *codes,                     \
+        const uint8_t *table, const uint8_t *multipliers, const float *scale, float *y,            \
+        uint8_t *weights, float *sums, int32_t rows, int32_t outputs, int32_t groups,              \
+        int32_t group, int32_t first, int32_t last
+
+/* Place of a row's group in q, in units of columns. */
+#define AT(r, g) (((size_t)(g) * rows + (r)) * group)
 
 void addax_quantize_scalar(PREPARE) {
-    memset(q, 0, (size_t)rows * groups * group);
-    for (int32_t r = 0; r < rows; r++)
+    for (int32_t r = first; r < last; r++)
         for (int32_t g = 0; g < groups; g++) {
             int32_t end = (g + 1) * group < columns ? (g + 1) * group : columns, total = 0;
             float most = 0;
             for (int32_t k = g * group; k < end; k++) most = fmaxf(most, fabsf(x[r * columns + k]));
-            s[r * groups + g] = most / 127;
+            s[g * rows + r] = most / 127;
+            memset(q + AT(r, g), 0, group);
             for (int32_t k = g * group; k < end && most > 0; k++) {
                 int8_t v = (int8_t)nearbyintf(x[r * columns + k] * (127 / most));
-                q[(size_t)r * groups * group + k] = v;
+                q[AT(r, g) + k - g * group] = v;
                 total += v;
             }
-            sum[r * groups + g] = total;
+            sum[g * rows + r] = total;
         }
 }
 
@@ -37,17 +42,20 @@ static float signed_sum(const float *x, int32_t k, int32_t columns, int32_t entr
 
 void addax_tables_scalar(PREPARE) {
     (void)sum;
-    for (int32_t r = 0; r < rows; r++)
+    for (int32_t r = first; r < last; r++)
         for (int32_t g = 0; g < groups; g++) {
             const float *row = x + r * columns;
+            const int32_t start = g * group;
             float most = 0;
-            for (int32_t k = g * group; k < (g + 1) * group; k += 4)
-                for (int32_t e = 0; e < 16; e++) most = fmaxf(most, fabsf(signed_sum(row, k, columns, e)));
-            s[r * groups + g] = most / 127;
-            for (int32_t k = g * group; k < (g + 1) * group; k += 4)
+            for (int32_t k = start; k < start + group; k += 4)
                 for (int32_t e = 0; e < 16; e++)
-                    q[((size_t)r * groups * group + k) * 4 + e] =
-                        most > 0 ? (int8_t)nearbyintf(signed_sum(row, k, columns, e) * (127 / most)) : 0;
+                    most = fmaxf(most, fabsf(signed_sum(row, k, columns, e)));
+            s[g * rows + r] = most / 127;
+            for (int32_t k = start; k < start + group; k += 4)
+                for (int32_t e = 0; e < 16; e++) {
+                    float v = most > 0 ? signed_sum(row, k, columns, e) * (127 / most) : 0;
+                    q[(AT(r, g) + k - start) * 4 + e] = (int8_t)nearbyintf(v);
+                }
         }
 }
 
@@ -72,22 +80,28 @@ static int32_t int8(const uint8_t *weights, int32_t group, int32_t n, int32_t k)
     return (int8_t)weights[(((int64_t)(n / 64) * (group / 4) + k / 4) * 64 + n % 64) * 4 + k % 4];
 }
 
+/* Scratch memory is ours to write where there is any. */
+static void fill(uint8_t *weights, float *sums, int32_t rows, int32_t group) {
+    if (weights) memset(weights, 0xff, 64 * (size_t)group);
+    if (sums) memset(sums, 0xff, 64 * (size_t)rows * sizeof *sums);
+}
+
 /* y = scale * sum over groups of s * multiplier * (integer of the group) */
 #define EACH_OUTPUT(INTEGER)                                                                       \
-    (void)sum, (void)table, (void)multipliers, memset(scratch, 0xff, 64);                          \
+    (void)sum, (void)table, (void)multipliers, fill(weights, sums, rows, group);                         \
     for (int32_t r = 0; r < rows; r++)                                                             \
         for (int32_t n = 64 * first; n < 64 * last && n < outputs; n++) {                          \
             float total = 0;                                                                       \
             for (int32_t g = 0; g < groups; g++) {                                                 \
                 int32_t integer = 0;                                                               \
-                INTEGER total += s[r * groups + g] * (float)integer;                               \
+                INTEGER total += s[g * rows + r] * (float)integer;                               \
             }                                                                                      \
             y[(int64_t)r * outputs + n] = total * scale[n];                                        \
         }
 
 #define EACH_COLUMN(WEIGHT)                                                                        \
     for (int32_t k = g * group; k < (g + 1) * group; k++)                                          \
-        integer += (WEIGHT) * q[(size_t)r * groups * group + k];
+        integer += (WEIGHT) * q[AT(r, g) + k - g * group];
 
 #define CODEBOOK(BITS, WHICH)                                                                      \
     void addax_codebook##BITS##_##WHICH##_scalar(LINEAR) {                                         \
@@ -114,7 +128,7 @@ CODEBOOK(2, many)
             for (int32_t b = 0; b < 4; b++)                                                        \
                 entry |= (sign(codes, groups, group, n, k + b, i, COUNT) > 0) << b;                \
             integer +=                                                                             \
-                MULTIPLIER(i, COUNT) * q[((size_t)r * groups * group + k) * 4 + entry];            \
+                MULTIPLIER(i, COUNT) * q[(AT(r, g) + k - g * group) * 4 + entry];                \
         })                                                                                         \
     }
 BINARY(1)
@@ -122,5 +136,4 @@ BINARY(2)
 BINARY(3)
 BINARY(4)
 
-void addax_int8_few_scalar(LINEAR) { EACH_OUTPUT(EACH_COLUMN(int8(codes, group, n, k))) }
-void addax_int8_many_scalar(LINEAR) { EACH_OUTPUT(EACH_COLUMN(int8(codes, group, n, k))) }
+void addax_int8_scalar(LINEAR) { EACH_OUTPUT(EACH_COLUMN(int8(codes, group, n, k))) }

@@ -6,18 +6,18 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from addax.backends.ort import Path as CodePath
-from addax.backends.ort import sources
+from addax.backends.ort import FORMS, paths_of, sources
+from addax.backends.target import InstructionSet, Target
 from addax.runtime.build import build
 from tests.ir.dialect import packing
 from tests.ir.dialect.running import model_of
 
-FORMS = ("codebook4", "codebook2", "binary1", "binary2", "binary3", "binary4", "int8")
 MANY = 3
 
 
 def library_sources(forms=FORMS, isa="scalar") -> dict[str, str]:
-    files = sources(CodePath(form, isa, MANY) for form in forms)
+    target = Target("test", sets=(InstructionSet(isa, "", "", few=dict.fromkeys(forms, MANY - 1)),))
+    files = sources(path for path in paths_of(target) if path.form in forms)
     kernels = Path(__file__).with_name("kernels.c").read_text("utf-8")
     return files | {
         "reference.c": kernels.replace("_scalar(", f"_{isa}(").replace("##_scalar", f"##_{isa}")
