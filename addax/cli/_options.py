@@ -31,6 +31,30 @@ PipelineText = Annotated[
     str | None, typer.Option(help="Exactly what runs, such as cleanup,fold-affine.")
 ]
 
+_BATCH = 32  # samples run at once
+
+
+def read_batches(path: Path | None) -> list[dict[str, np.ndarray]] | None:
+    """The samples of an .npz file in batches; None without a path.
+
+    Raises:
+        InputError: It is no such file, or its arrays have different numbers of samples.
+    """
+    feeds = read_feeds(path)
+    if feeds is None:
+        return None
+    counts = {name: len(array) if array.ndim else 0 for name, array in feeds.items()}
+    if len(set(counts.values())) != 1:
+        raise InputError(
+            f"expected arrays with as many samples each, the first axis, in {str(path)!r}; got "
+            f"{counts}"
+        )
+    count = next(iter(counts.values()))
+    return [
+        {name: array[start : start + _BATCH] for name, array in feeds.items()}
+        for start in range(0, count, _BATCH)
+    ]
+
 
 def read_feeds(path: Path | None) -> dict[str, np.ndarray] | None:
     """The arrays of an .npz file by name; None without a path.

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from addax.cli._options import AsJson, ModelPath, app
+from addax.cli._options import AsJson, ModelPath, app, read_batches
 
 
 @app.command()
@@ -16,6 +16,17 @@ def optimize(
     target: Annotated[str, typer.Option(help="Where it shall run: host or portable.")] = "host",
     allow: Annotated[
         list[str] | None, typer.Option(help="An approximate family that may be used; repeatable.")
+    ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(help="Real inputs for these: an .npz file, an array of samples for each."),
+    ] = None,
+    bits: Annotated[
+        str | None,
+        typer.Option(help="With shift-add: 2, 3, 4, a mean, auto, or a format such as fitted4."),
+    ] = None,
+    max_bytes: Annotated[
+        int | None, typer.Option(help="With --bits auto: what all weights may take.")
     ] = None,
     pipeline: Annotated[
         str | None, typer.Option(help="Exactly what runs, such as cleanup,fold-affine.")
@@ -36,6 +47,9 @@ def optimize(
         model,
         target=target,
         allow=tuple(allow or ()),
+        calibration=read_batches(calibration),
+        bits=_number(bits),
+        max_bytes=max_bytes,
         pipeline=pipeline,
         fuel=fuel,
         verify=certificate is not None,
@@ -48,6 +62,15 @@ def optimize(
     else:
         Console().print(made.report)
         print(f"wrote {output}")
+
+
+def _number(text: str | None) -> float | str | None:
+    """A number where the text is one."""
+    try:
+        number = float(text or "")
+    except ValueError:
+        return text
+    return int(number) if number.is_integer() else number
 
 
 @app.command()

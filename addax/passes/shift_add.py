@@ -136,4 +136,6 @@ def run(model: ir.Model, context: Context) -> bool:
         if any(done):
             changed = True
             context.facts.setdefault(LAYERS, []).append(trial.layer)
+        if context.limits.is_out_of_fuel:
+            break
     return changed

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from addax.passes._shift.fitting import Fitter
+from addax.passes._shift.fitting import Fitter, Trial
 from addax.passes._shift.targets import Group, Target
 from addax.passes.fit import Choice, Format, Plan, allocate
 
@@ -24,34 +24,25 @@ def all_formats() -> tuple[Format, ...]:
 
 def plan_formats(
     groups: Sequence[Group],
+    formats: Mapping[str, Sequence[Format]],
     fitter: Fitter,
     *,
     mean_bits: float | None,
     max_bytes: float | None,
     max_error: float | None,
 ) -> tuple[dict[Target, Format], str]:
-    """A format for each layer, by its error in each; and what to say if no choice is within budget.
+    """One of its formats for each layer, by its error in each; and what no choice can meet.
 
     The error of a plan is the sum over layers of the squared relative errors of their outputs. It
     is made least within `mean_bits` a weight or `max_bytes` in all; without these two, the bytes
     are made least with a mean of at most `max_error`^2.
     """
-    tried = all_formats()
     curves: dict[str, list[Choice]] = {}
     for group in groups:
-        for target, trials in fitter.trials(
-            [group], {t.name: tried for t in group.targets}
-        ).items():
+        for target, trials in fitter.trials([group], formats).items():
             if trials:
                 curves[target.name] = [
-                    Choice(
-                        str(trial.fitted.format),
-                        trial.fitted.bytes
-                        if mean_bits is None
-                        else _code_bits(target, trial.fitted.format),
-                        trial.error**2,
-                    )
-                    for trial in trials
+                    _choice(trial, by_codes=mean_bits is not None) for trial in trials
                 ]
     targets = {t.name: t for group in groups for t in group.targets if t.name in curves}
     plan = _allocate(curves, targets, mean_bits, max_bytes, max_error)
@@ -75,5 +66,8 @@ def _allocate(
     return allocate(curves, max_error=limit, objective="bytes")
 
 
-def _code_bits(target: Target, each: Format) -> int:
-    return target.size[0] * target.size[1] * each.bits
+def _choice(trial: Trial, *, by_codes: bool) -> Choice:
+    """What a layer's format costs: the bits of its codes alone, or all its bytes."""
+    made, (outputs, inner) = trial.fitted, trial.target.size
+    size = outputs * inner * made.format.bits if by_codes else made.bytes
+    return Choice(str(made.format), size, trial.error**2)

@@ -69,7 +69,11 @@ def looks_like_powers(matrix: Floats) -> bool:
 
 
 def _is_float32(made: Multipliers | None) -> bool:
-    return made is not None and bool(np.all(made.scale.astype(np.float32) == made.scale))
+    """Whether every row's number is an ordinary number of float32."""
+    if made is None:
+        return False
+    known = made.scale.astype(np.float32)
+    return bool(np.all((known == made.scale) & (known >= np.finfo(np.float32).tiny)))
 
 
 def _exponents(matrix: Floats) -> tuple[Integers, Integers, Floats] | None:

@@ -8,7 +8,7 @@ import onnx_ir as ir
 from addax.ir.statistics import CALIBRATION, EXECUTOR, TELL, Calibration
 from addax.passes._shift.fitting import Fitter, Trial
 from addax.passes._shift.moments import Moments
-from addax.passes._shift.planning import formats_of, plan_formats
+from addax.passes._shift.planning import all_formats, formats_of, plan_formats
 from addax.passes._shift.targets import Group, Target, grouped
 from addax.passes.fit import FitOptions, Format
 
@@ -52,9 +52,10 @@ class Work:
             targets: In the order in which they run.
             notes: Where to put what the user must know.
         """
-        options, groups = self._options, grouped(targets)
+        options = self._options
         if self._calibration is None:
             notes.append(_UNCOMPENSATED)
+        groups = grouped([target for target in targets if self._is_smaller(target, notes)])
         formats = self._formats(groups, notes)
         fitter = self._fitter(sequential=options.sequential)
         ahead = 1 if options.sequential else _AHEAD
@@ -66,11 +67,6 @@ class Work:
                 where = f"shift-add, {target.name}"
                 if trial is None:
                     notes.append(f"{where}: unchanged: its activations are not finite")
-                elif trial.fitted.bytes >= target.stored_bytes:
-                    notes.append(
-                        f"{where}: unchanged: its codes take {trial.fitted.bytes:,} bytes, its "
-                        f"weights {target.stored_bytes:,}"
-                    )
                 else:
                     notes += [f"{where}: {said}" for said in (*trial.notes, *trial.fitted.notes)]
                     yield trial
@@ -85,19 +81,28 @@ class Work:
             self._facts.get(TELL, lambda _: None),
         )
 
+    def _is_smaller(self, target: Target, notes: list[str]) -> bool:
+        """Whether codes of a layer take less than its weights; a note if they do not."""
+        if _smaller(target, self._options.bits):
+            return True
+        notes.append(
+            f"shift-add, {target.name}: unchanged: {target.size[0]} outputs in tiles of 64 would "
+            f"take more than the {target.stored_bytes:,} bytes that its weights take"
+        )
+        return False
+
     def _formats(self, groups: Sequence[Group], notes: list[str]) -> dict[str, Sequence[Format]]:
         """The formats that each layer is tried in."""
-        options = self._options
-        given = formats_of(options.bits)
-        targets = [target for group in groups for target in group.targets]
-        if given is not None:
-            return {target.name: given for target in targets}
+        options, targets = self._options, [target for group in groups for target in group.targets]
+        if formats_of(options.bits) is not None:
+            return {target.name: _smaller(target, options.bits) for target in targets}
         budget = None
         if options.max_bytes is not None:
             others = _read_bytes(self._model) - sum(target.stored_bytes for target in targets)
             budget = max(options.max_bytes - others, 0)
         chosen, reason = plan_formats(
             groups,
+            {target.name: _smaller(target, options.bits) for target in targets},
             self._fitter(sequential=False),
             mean_bits=None if isinstance(options.bits, str) else float(options.bits),
             max_bytes=budget,
@@ -106,6 +111,12 @@ class Work:
         if reason:
             notes.append(f"shift-add: {reason}; this is the nearest that can be done")
         return {target.name: (chosen[target],) if target in chosen else () for target in targets}
+
+
+def _smaller(target: Target, bits: float | str) -> tuple[Format, ...]:
+    """The formats in question in which a layer takes fewer bytes than it does now."""
+    tried = formats_of(bits) or all_formats()
+    return tuple(f for f in tried if f.packed_bytes(*target.size) < target.stored_bytes)
 
 
 def _read_bytes(model: ir.Model) -> int:
