@@ -118,10 +118,20 @@ _RULES: dict[str, Callable[[ir.Node, Mapping[str, int]], Cost]] = {
 }
 
 
+def _rule_of_dialect(node: ir.Node) -> Callable[[ir.Node, Mapping[str, int]], Cost] | None:
+    from addax.ir import dialect  # its operators say what they cost in terms of this module
+
+    known = dialect.operators() if node.domain == dialect.DOMAIN else {}
+    return known[node.op_type].cost if node.op_type in known else None
+
+
 def cost_of(node: ir.Node, bind: Mapping[str, int] | None = None) -> Cost:
-    """The cost of a standard node; nodes that only move data have bytes and no arithmetic."""
+    """The cost of a node; nodes that only move data have bytes and no arithmetic.
+
+    Known are the standard operators listed here, and those of the domain `addax`.
+    """
     bind = bind or {}
-    rule = None if node.domain else _RULES.get(node.op_type)
+    rule = _RULES.get(node.op_type) if not node.domain else _rule_of_dialect(node)
     work = Cost() if rule is None else rule(node, bind)
     return work + Cost(
         bytes_read=sum(_bytes(v, bind) for v in node.inputs),
