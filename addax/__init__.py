@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from addax.api import Optimized, optimize
     from addax.errors import AddaxError
+    from addax.runtime.load import load
 
 __version__ = "0.1.0"
 
 _PUBLIC = {
     "AddaxError": "addax.errors",
     "Optimized": "addax.api",
+    "load": "addax.runtime.load",
     "optimize": "addax.api",
 }
 
-__all__ = ["AddaxError", "Optimized", "optimize"]
+__all__ = ["AddaxError", "Optimized", "load", "optimize"]
 
 
 def __getattr__(name: str) -> Any:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     import torch
 
     from addax.runtime.calibrate import Batches
+    from addax.runtime.kernels import Kernels
     from addax.runtime.session import Session
 
 TARGETS = ("host", "portable")
@@ -51,7 +52,9 @@ class Optimized:
     """An optimized model: `report`, `save`, `to_torch`, and the call itself.
 
     `model` is the graph; treat it as read-only. After `optimize(verify=True)`, `certificate` says
-    step by step what was done, and `original` is the graph that it was done to.
+    step by step what was done, and `original` is the graph that it was done to. `kernels` is the
+    library that computes the ops of the dialect on this machine; None if they run through their
+    bodies.
     """
 
     model: ir.Model
@@ -59,6 +62,7 @@ class Optimized:
     target: str = "host"
     certificate: Certificate | None = None
     original: ir.Model | None = None
+    kernels: "Kernels | None" = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the model in ONNX Runtime.
@@ -88,13 +92,18 @@ class Optimized:
     @cached_property
     def session(self) -> "Session":
         """The model loaded in ONNX Runtime; made at the first call and kept."""
-        from addax.backends.to_ort import to_ort
         from addax.runtime.session import Session
 
-        return Session(to_ort(self.model))
+        if self.kernels is None:
+            return Session(self._to_ort())
+        return Session(self._to_ort(), library=self.kernels.path)
 
     def save(self, path: str | os.PathLike[str], *, external_data: bool | None = None) -> None:
-        """Write plain ONNX that runs in any ONNX Runtime.
+        """Write plain ONNX that runs in any ONNX Runtime, and beside it the library of kernels.
+
+        A model that has ops of the dialect is written with their bodies in standard ops; for the
+        target "host", `model.onnx` gets a `model.addax.so` (`.dylib`, `.dll`) that makes it fast.
+        `addax.load("model.onnx")` runs both, and says how other programs do.
 
         Args:
             path: Where; written under a temporary name and renamed.
@@ -103,9 +112,22 @@ class Optimized:
         Raises:
             ModelFileError: If it cannot be written; nothing half-written stays.
         """
+        model = self._to_ort()
+        if self.kernels is None:
+            save(model, path, external_data=external_data)
+            return
+        from addax.runtime.load import name_library, save_library
+
+        name_library(model, self.kernels)
+        save(model, path, external_data=external_data)
+        save_library(self.kernels, path)
+
+    def _to_ort(self) -> ir.Model:
         from addax.backends.to_ort import to_ort
 
-        save(to_ort(self.model), path, external_data=external_data)
+        if self.kernels is None:
+            return to_ort(self.model)
+        return to_ort(self.model, has_kernel=self.kernels.has)
 
     def to_torch(self) -> "torch.fx.GraphModule":
         """The model as a module of torch again, its weights as parameters."""
@@ -203,12 +225,18 @@ def optimize(
         if (notes or layers) and original is not None and CALIBRATION in facts:
             shown.step("measuring the error of the outputs")
             notes += (_measured(facts[CALIBRATION], original, graph),)
+        kernels = None
+        if target == "host":
+            from addax.runtime.kernels import kernels_for
+
+            kernels, told = kernels_for(graph, shown.step)
+            notes += told
     certificate = None if recorder is None else recorder.certificate(__version__)
     if recorder is not None:
         notes = (recorder.summary, *notes)
     after, seconds = Size.of(graph), time.perf_counter() - began
     report = Report.of(str(plan), before, after, statistics, seconds, notes, layers)
-    return Optimized(graph, report, target, certificate, original if verify else None)
+    return Optimized(graph, report, target, certificate, original if verify else None, kernels)
 
 
 def _plan(

@@ -9,6 +9,7 @@ import importlib.util
 import logging
 import os
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -76,14 +77,18 @@ def host_kernels() -> Kernels:
     return Kernels(made)
 
 
-def kernels_for(model: ir.Model) -> tuple[Kernels | None, tuple[str, ...]]:
+def kernels_for(
+    model: ir.Model, tell: Callable[[str], None] = lambda _: None
+) -> tuple[Kernels | None, tuple[str, ...]]:
     """The kernels for a model's nodes of the dialect, and a line for people that says who has one.
 
     Without a library, or with none that serves any node, the model runs through its bodies.
+    `tell` is told what takes a while: the first build on a machine.
     """
     nodes = dialect_nodes(model)
     if not nodes:
         return None, ()
+    tell("building kernels")
     try:
         kernels = host_kernels()
     except BuildError as error:
@@ -125,9 +130,15 @@ def _objects(target: Target) -> dict[str, bytes]:
         raise BuildError(
             "the kernels are made with TVM, which is not installed: pip install addax[tvm]"
         )
-    from addax.backends.tvm.objects import kernel_objects
+    try:
+        from addax.backends.tvm.objects import kernel_objects
 
-    return {f"{name}.o": data for name, data in kernel_objects(target).items()}
+        return {f"{name}.o": data for name, data in kernel_objects(target).items()}
+    except Exception as error:  # whatever a foreign compiler raises, the bodies still run
+        raise BuildError(
+            f"TVM could not make the kernels: {type(error).__name__}: {error}; "
+            "pip install addax[tvm] has the version that does"
+        ) from error
 
 
 def _key() -> str:
