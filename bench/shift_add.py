@@ -66,6 +66,8 @@ def rows(network: Network, sizes: list[float], quick: bool) -> Iterator[dict[str
         named = mixed_methods() if bits == MIXED else methods(int(bits))
         for name, method in named.items():
             yield rounded_row(network, bits, name, method(network))
+        judged, size = optimized(network, bits)
+        yield row(network, bits, "addax, ONNX", size, judged)
         if bits != MIXED:
             yield from runtime_rows(network, int(bits), quick)
 

@@ -3,5 +3,15 @@
 from bench.weight_only import runtime, tasks
 from bench.weight_only._methods import methods, mixed_methods
 from bench.weight_only._network import Judged, Network, Rounded
+from bench.weight_only._product import optimized
 
-__all__ = ["Judged", "Network", "Rounded", "methods", "mixed_methods", "runtime", "tasks"]
+__all__ = [
+    "Judged",
+    "Network",
+    "Rounded",
+    "methods",
+    "mixed_methods",
+    "optimized",
+    "runtime",
+    "tasks",
+]

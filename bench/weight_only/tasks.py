@@ -22,6 +22,7 @@ class Task:
         judging: Batches with what should come out.
         metric: Which figure of `entry.score` is shown.
         skip: Linear layers that stay as they are: the head.
+        keep: The same, and what else a compiler might take for a linear layer, by names.
     """
 
     entry: zoo.Entry
@@ -29,6 +30,7 @@ class Task:
     judging: Callable[[bool], list[zoo.Batch]]
     metric: str
     skip: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
 
 
 def _image_halves(quick: bool) -> tuple[list[zoo.Batch], list[zoo.Batch]]:
@@ -80,6 +82,7 @@ TASKS: dict[str, Task] = {
         lambda quick: _image_halves(quick)[1],
         "top1",
         skip=("head",),
+        keep=("head*", "patch_embed*"),
     ),
 }
 
