@@ -9,6 +9,7 @@ from addax.ir.numbers import BinaryCodes, CodebookCodes
 from addax.passes.fit._format import Format
 
 Floats = npt.NDArray[np.float64]
+Array = npt.NDArray[np.float32]
 
 LAYOUTS = ("blocks", "columns", "rows")
 
@@ -26,16 +27,20 @@ class FitOptions:
         act_order: Whether columns of large inputs are rounded first.
         damping: What is added to the second moments' diagonal, as a share of its mean.
         group: Columns that share scales; None for `addax.ir.numbers.group_for`.
-        sweeps: Of the descent over codes and scales after the compensation.
+        sweeps: Of the descent over codes and scales after the compensation, at most; it ends when
+            one gains little.
+        starts: How often compensation and descent are done, each time from the scales of the time
+            before; each row keeps its best.
         rounds: Of the alternation that fits the scales of a group.
     """
 
     layout: str = "rows"
     compensate: bool = True
     act_order: bool = True
-    damping: float = 0.01
+    damping: float = 0.03
     group: int | None = None
     sweeps: int = 6
+    starts: int = 1
     rounds: int = 12
 
 

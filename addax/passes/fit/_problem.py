@@ -4,14 +4,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.linalg import cholesky
+from scipy.linalg.lapack import dtrtri
 
 from addax.errors import InputError, OptionError
 from addax.ir.numbers import group_for
-from addax.passes.fit._job import LAYOUTS, FitOptions, Job
+from addax.passes.fit._job import LAYOUTS, Array, FitOptions, Job
 
 Floats = npt.NDArray[np.float64]
 
-_DAMPINGS = (1.0, 10.0, 100.0)  # multiples of the damping that was asked for
+BLOCK_COLUMNS = 8
+"""Columns of a block in the layout `blocks`."""
+
+_DAMPINGS = (1.0, 10.0, 100.0)  # multiples of the damping that was asked for, tried in turn
 _LEAST_DAMPING = 1e-6
 _UNEVEN = 1e-6  # asymmetry beyond rounding, as a share of the largest element
 _LARGEST = 1e30  # so that squares and products stay inside float32
@@ -19,26 +24,32 @@ _LARGEST = 1e30  # so that squares and products stay inside float32
 
 @dataclass(frozen=True)
 class Problem:
-    """Weights [N, K] and a positive definite moment [K, K] in the units of the job.
+    """What the loops work on: float32, transposed, in units in which the largest weight is 1.
 
     Attributes:
-        weights: The job's, with 0 in dead columns.
-        moment: Damped, 1s on the diagonal of dead columns; None without compensation.
-        inverse: The upper factor U of the moment's inverse, U^T U; None without compensation.
-        alive: bool[K], columns whose inputs are not always zero.
+        weights: float32[K, N], with 0 in dead columns; times `unit` they are the job's.
+        unit: The largest weight, or 1.
+        importance: float32[K], what a column's squared error counts.
         group: Columns that share scales.
+        order: Columns in the order in which they are rounded.
+        moment: float32[K, K], damped, with mean diagonal 1; None without second moments.
+        factor: float32[K, K], the upper U of the inverse U^T U of the moment so ordered; None if
+            nothing is compensated.
         notes: What was done.
     """
 
-    weights: Floats
-    moment: Floats | None
-    alive: npt.NDArray[np.bool_]
+    weights: Array
+    unit: float
+    importance: Array
     group: int
+    order: npt.NDArray[np.intp]
+    moment: Array | None
+    factor: Array | None
     notes: tuple[str, ...]
 
 
 def make_problem(job: Job) -> Problem:
-    """Check a job.
+    """Check a job, and make it safe.
 
     Raises:
         InputError: Weights or moments are not finite, of the wrong shape, or the moments are
@@ -49,23 +60,50 @@ def make_problem(job: Job) -> Problem:
     weights = _checked_weights(job)
     columns = weights.shape[1]
     group = job.options.group or group_for(columns)
+    unit = float(np.abs(weights).max()) or 1.0
+    scaled = np.ascontiguousarray(weights.T / unit, np.float32)
+    natural = np.arange(columns)
+    ones = np.ones(columns, np.float32)
     if job.hessian is None:
-        return Problem(weights, None, np.ones(columns, dtype=bool), group, ())
+        return Problem(scaled, unit, ones, group, natural, None, None, ())
     moment = _checked_moment(job, columns)
-    diagonal = np.diagonal(moment)
+    diagonal = np.diagonal(moment).copy()
     alive = diagonal > 0
     if not alive.any():
-        return Problem(weights, None, np.ones(columns, dtype=bool), group, ("all inputs are zero",))
-    notes: tuple[str, ...] = (
-        () if alive.all() else (f"{int(np.sum(~alive))} of {columns} inputs are always zero",)
-    )
-    moment = np.where(alive[:, None] & alive, moment, 0.0)
-    mean = float(diagonal[alive].mean())
-    moment[~alive, ~alive] = mean
-    moment, damping = _damped(job, moment, mean)
+        note = "all inputs are zero in the calibration data: fitted without it"
+        return Problem(scaled, unit, ones, group, natural, None, None, (note,))
+    notes: tuple[str, ...] = ()
+    if not alive.all():
+        notes = (f"{int(np.sum(~alive))} of {columns} inputs are always zero",)
+        moment[~alive] = 0
+        moment[:, ~alive] = 0
+        scaled[~alive] = 0
+    moment /= float(diagonal[alive].mean())
+    diagonal = np.where(alive, np.diagonal(moment), 1.0)
+    if not job.options.compensate:
+        importance = np.where(alive, diagonal, 0).astype(np.float32)
+        return Problem(scaled, unit, importance, group, natural, None, None, notes)
+    order = np.argsort(-diagonal, kind="stable") if job.options.act_order else natural
+    if job.options.layout == "blocks":
+        order = _whole_blocks(order)
+    factor, damping = _factor(job, moment, diagonal, order)
     if damping > job.options.damping:
         notes += (f"singular second moments: damping raised to {damping:g}",)
-    return Problem(weights * alive, moment, alive, group, notes)
+    conditional = np.empty(columns)
+    conditional[order] = 1.0 / np.einsum("kj,kj->j", factor, factor)
+    importance = np.where(alive, conditional, 0).astype(np.float32)
+    np.fill_diagonal(moment, diagonal + damping)
+    return Problem(scaled, unit, importance, group, order, moment.astype(np.float32), factor, notes)
+
+
+def _whole_blocks(order: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    """Blocks of columns in the order of their first ones; each block in its own order."""
+    blocks = order // BLOCK_COLUMNS
+    _, first = np.unique(blocks, return_index=True)
+    wanted = blocks[np.sort(first)]
+    return np.concatenate(
+        [np.flatnonzero(np.arange(len(order)) // BLOCK_COLUMNS == b) for b in wanted]
+    )
 
 
 def _check_options(job: Job) -> None:
@@ -131,16 +169,25 @@ def _checked_moment(job: Job, columns: int) -> Floats:
     return np.asarray((moment + moment.T) / 2)
 
 
-def _damped(job: Job, moment: Floats, mean: float) -> tuple[Floats, float]:
-    """The moment with enough on its diagonal to have a factor, and how much that was."""
+def _factor(
+    job: Job, moment: Floats, diagonal: Floats, order: npt.NDArray[np.intp]
+) -> tuple[Array, float]:
+    """U of the moment with enough on its diagonal to have a factor, and how much that was.
+
+    With J the reversal of order and J H J = L L^T, U = J L^-1 J is upper, and U^T U = H^-1.
+    """
     asked = max(job.options.damping, _LEAST_DAMPING)
-    for times in _DAMPINGS:
-        damped = moment + np.eye(len(moment)) * (mean * asked * times)
+    for damping in (job.options.damping, *(asked * times for times in _DAMPINGS)):
+        damped = moment[np.ix_(order[::-1], order[::-1])]
+        np.fill_diagonal(damped, (diagonal + damping)[order[::-1]])
         try:
-            np.linalg.cholesky(damped)
+            lower = cholesky(damped, lower=True, overwrite_a=True, check_finite=False)
         except np.linalg.LinAlgError:
             continue
-        return damped, asked * times if times > 1 else job.options.damping
+        inverse, failed = dtrtri(lower, lower=1)
+        factor = inverse[::-1, ::-1].astype(np.float32, order="C")
+        if not failed and np.isfinite(factor).all():
+            return factor, damping
     raise InputError(
         f"second moments of layer {job.name!r} have no factor even with damping "
         f"{asked * _DAMPINGS[-1]:g}: they are not the mean of x x^T of any inputs; accumulate them "
