@@ -27,9 +27,9 @@ class Scalar(Vocabulary):
     """A vector of bytes is a list of four int32."""
 
     lanes = 1
-    vectors = 4
-    sums = 4
-    tokens = 4
+    vectors = 2
+    sums = 2
+    tokens = 2
     prefetches = False
 
     def bytes(self, pointer: Pointer, index: Value) -> Bytes:
@@ -102,6 +102,10 @@ class NoMultiplier(Scalar):
     The reference of all the others. What is left of multiplication is the scales: one float product
     for each output, token and group.
     """
+
+    vectors = 1
+    sums = 1
+    tokens = 1
 
     def product(self, value: Value, weight: Value) -> Value:
         """sign(weight) sum_b (bit b of |weight|) (value << b)."""
