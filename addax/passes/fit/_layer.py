@@ -37,8 +37,10 @@ def fit(job: Job) -> Fitted:
     weights = np.asarray(job.weights, np.float64)
     rows, columns = weights.shape
     codes: CodebookCodes | BinaryCodes | None = None
+    decoded: Floats
     if job.options.layout != "rows":
-        decoded = fit_sharing(problem, job.format, job.options).T * problem.unit
+        shared = fit_sharing(problem, job.format, job.options)
+        decoded = shared.T.astype(np.float64) * problem.unit
         size = shared_bytes(job.format, job.options.layout, rows, columns)
     else:
         table = _table(job.format, problem)

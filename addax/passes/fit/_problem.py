@@ -23,6 +23,21 @@ _LARGEST = 1e30  # so that squares and products stay inside float32
 
 
 @dataclass(frozen=True)
+class Moments:
+    """What the compensation needs of the inputs.
+
+    Attributes:
+        matrix: float32[K, K], E[x x^T], damped, with mean diagonal 1.
+        order: Columns in the order in which they are rounded.
+        factor: float32[K, K], the upper U of the inverse U^T U of the matrix so ordered.
+    """
+
+    matrix: Array
+    order: npt.NDArray[np.intp]
+    factor: Array
+
+
+@dataclass(frozen=True)
 class Problem:
     """What the loops work on: float32, transposed, in units in which the largest weight is 1.
 
@@ -31,10 +46,7 @@ class Problem:
         unit: The largest weight, or 1.
         importance: float32[K], what a column's squared error counts.
         group: Columns that share scales.
-        order: Columns in the order in which they are rounded.
-        moment: float32[K, K], damped, with mean diagonal 1; None without second moments.
-        factor: float32[K, K], the upper U of the inverse U^T U of the moment so ordered; None if
-            nothing is compensated.
+        moments: None if nothing is compensated.
         notes: What was done.
     """
 
@@ -42,9 +54,7 @@ class Problem:
     unit: float
     importance: Array
     group: int
-    order: npt.NDArray[np.intp]
-    moment: Array | None
-    factor: Array | None
+    moments: Moments | None
     notes: tuple[str, ...]
 
 
@@ -62,16 +72,15 @@ def make_problem(job: Job) -> Problem:
     group = job.options.group or group_for(columns)
     unit = float(np.abs(weights).max()) or 1.0
     scaled = np.ascontiguousarray(weights.T / unit, np.float32)
-    natural = np.arange(columns)
     ones = np.ones(columns, np.float32)
     if job.hessian is None:
-        return Problem(scaled, unit, ones, group, natural, None, None, ())
+        return Problem(scaled, unit, ones, group, None, ())
     moment = _checked_moment(job, columns)
     diagonal = np.diagonal(moment).copy()
     alive = diagonal > 0
     if not alive.any():
         note = "all inputs are zero in the calibration data: fitted without it"
-        return Problem(scaled, unit, ones, group, natural, None, None, (note,))
+        return Problem(scaled, unit, ones, group, None, (note,))
     notes: tuple[str, ...] = ()
     if not alive.all():
         notes = (f"{int(np.sum(~alive))} of {columns} inputs are always zero",)
@@ -82,8 +91,8 @@ def make_problem(job: Job) -> Problem:
     diagonal = np.where(alive, np.diagonal(moment), 1.0)
     if not job.options.compensate:
         importance = np.where(alive, diagonal, 0).astype(np.float32)
-        return Problem(scaled, unit, importance, group, natural, None, None, notes)
-    order = np.argsort(-diagonal, kind="stable") if job.options.act_order else natural
+        return Problem(scaled, unit, importance, group, None, notes)
+    order = np.argsort(-diagonal, kind="stable") if job.options.act_order else np.arange(columns)
     if job.options.layout == "blocks":
         order = _whole_blocks(order)
     factor, damping = _factor(job, moment, diagonal, order)
@@ -93,7 +102,8 @@ def make_problem(job: Job) -> Problem:
     conditional[order] = 1.0 / np.einsum("kj,kj->j", factor, factor)
     importance = np.where(alive, conditional, 0).astype(np.float32)
     np.fill_diagonal(moment, diagonal + damping)
-    return Problem(scaled, unit, importance, group, order, moment.astype(np.float32), factor, notes)
+    moments = Moments(moment.astype(np.float32), order, factor)
+    return Problem(scaled, unit, importance, group, moments, notes)
 
 
 def _whole_blocks(order: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
@@ -101,9 +111,8 @@ def _whole_blocks(order: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
     blocks = order // BLOCK_COLUMNS
     _, first = np.unique(blocks, return_index=True)
     wanted = blocks[np.sort(first)]
-    return np.concatenate(
-        [np.flatnonzero(np.arange(len(order)) // BLOCK_COLUMNS == b) for b in wanted]
-    )
+    owner = np.arange(len(order)) // BLOCK_COLUMNS
+    return np.concatenate([np.flatnonzero(owner == block) for block in wanted])
 
 
 def _check_options(job: Job) -> None:

@@ -8,7 +8,7 @@ from addax.passes.fit._compensate import BLOCK, compensate
 from addax.passes.fit._descent import State, decode, descend, row_errors
 from addax.passes.fit._format import Format
 from addax.passes.fit._job import Array, FitOptions
-from addax.passes.fit._problem import Problem
+from addax.passes.fit._problem import Moments, Problem
 from addax.passes.fit._scheme import Levels, Scheme, fit_scales, make_levels
 
 
@@ -19,11 +19,12 @@ def fit_rows(problem: Problem, scheme: Scheme, given: Format, options: FitOption
     row = _row_floats(problem, scheme, given, theta)
     if row is not None:
         theta = np.stack([_scales(problem, scheme, part, options, row) for part in parts])
-    if problem.moment is None or problem.factor is None:
+    if problem.moments is None:
         return _nearest(problem, scheme, theta, row)
-    best = _compensated(problem, scheme, theta, row, options, fixed=options.act_order)
+    moments = problem.moments
+    best = _compensated(problem, moments, scheme, theta, row, options, fixed=options.act_order)
     for _ in range(options.starts - 1):
-        other = _compensated(problem, scheme, best.theta, best.row, options, fixed=True)
+        other = _compensated(problem, moments, scheme, best.theta, best.row, options, fixed=True)
         _keep_better_rows(best, other, problem.weights)
     return best
 
@@ -65,6 +66,7 @@ def _nearest(problem: Problem, scheme: Scheme, theta: Array, row: Array | None) 
 
 def _compensated(
     problem: Problem,
+    moments: Moments,
     scheme: Scheme,
     theta: Array,
     row: Array | None,
@@ -73,7 +75,6 @@ def _compensated(
     fixed: bool,
 ) -> State:
     """The column loop, then the descent; scales stay, or are fitted where a group begins."""
-    assert problem.moment is not None
     theta = theta.copy()
     known: dict[int, Levels] = {}
 
@@ -89,9 +90,9 @@ def _compensated(
         return known[g]
 
     size = BLOCK if fixed else int(np.gcd(problem.group, BLOCK))
-    codes, made = compensate(problem.weights, problem.factor, problem.order, levels_at, size)
+    codes, made = compensate(problem.weights, moments.factor, moments.order, levels_at, size)
     state = State(codes, theta, None if row is None else row.copy(), made, made)
-    descend(scheme, state, problem.weights, problem.moment, problem.group, options.sweeps)
+    descend(scheme, state, problem.weights, moments.matrix, problem.group, options.sweeps)
     return state
 
 

@@ -56,8 +56,8 @@ def make_scheme(format: Format, table: tuple[int, ...] = ()) -> Scheme:  # noqa:
         basis = np.where(codes[:, None] >> np.arange(format.bits) & 1, 1.0, -1.0)
         most, kind = MOST_BINARY, "binary"
     elif format.zero == "asymmetric":
-        codes = np.arange(1 << format.bits, dtype=float)
-        basis, most, kind = np.stack([codes, np.ones_like(codes)], axis=1), 0, "asymmetric"
+        steps = np.arange(1 << format.bits, dtype=float)
+        basis, most, kind = np.stack([steps, np.ones_like(steps)], axis=1), 0, "asymmetric"
     else:
         basis, most, kind = np.array(table, float)[:, None], MOST_CODEBOOK, "table"
     allowed = None if format.scales == "real" else allowed_multipliers(format.scales, most)
@@ -66,7 +66,7 @@ def make_scheme(format: Format, table: tuple[int, ...] = ()) -> Scheme:  # noqa:
 
 @dataclass(frozen=True)
 class Levels:
-    """The levels of one group, sorted: middles[L - 1, N] between them, values[L, N], codes[L, N]."""
+    """The levels of one group, sorted: values[L, N], codes[L, N], and middles[L - 1, N]."""
 
     values: Array
     middles: Array
@@ -86,7 +86,8 @@ def make_levels(scheme: Scheme, theta: Array) -> Levels:
     values = scheme.basis @ theta.T
     order = np.argsort(values, axis=0, kind="stable")
     values = np.take_along_axis(values, order, axis=0)
-    return Levels(values, (values[1:] + values[:-1]) / 2, order.astype(np.uint8))
+    middles = ((values[1:] + values[:-1]) / 2).astype(np.float32)
+    return Levels(values, middles, order.astype(np.uint8))
 
 
 def fit_scales(
@@ -128,7 +129,7 @@ class _Sums:
         self.power = np.sum(sorted_weight * np.square(self.x.astype(np.float64)), axis=0)
 
     def step(self, scheme: Scheme, theta: Array) -> tuple[npt.NDArray[np.float64], Array]:
-        """The error of scales theta[N, q] under the nearest codes, and the scales that fit those."""
+        """The error of scales theta[N, q] with the nearest codes; what scales fit those codes."""
         levels = make_levels(scheme, theta)
         below = np.stack([(self.x <= middle).sum(axis=0) for middle in levels.middles])
         edges = np.concatenate(

@@ -46,11 +46,12 @@ def fit_sharing(problem: Problem, given: Format, options: FitOptions) -> Array:
         terms = _TERMS.get(given.scales)
         return theta if terms is None else sum_of_powers(theta, terms).astype(np.float32)
 
-    if problem.factor is None:
+    if problem.moments is None:
         return np.stack(
             [levels_at(k, problem.weights).nearest(problem.weights[k])[1] for k in range(columns)]
         )
-    return compensate(problem.weights, problem.factor, problem.order, levels_at, wide)[1]
+    moments = problem.moments
+    return compensate(problem.weights, moments.factor, moments.order, levels_at, wide)[1]
 
 
 def shared_bytes(given: Format, layout: str, rows: int, columns: int) -> int:
