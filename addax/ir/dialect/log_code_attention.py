@@ -16,9 +16,10 @@ to S: one 0 for none, -inf where nothing may be seen. Y[..., Q, D] of V's type. 
 codes_per_octave n (1: log2, 2: log sqrt2, 7: 2^(1/7)); bits a code, last = 2^bits - 1; scale;
 delta. A row that sees nothing gives zeros. Scores of +inf or NaN give some numbers.
 
-Codes, p (uint8) and the sums are integers; codes are computed in float32. The body multiplies V
-as it is; a kernel rounds V to int8 with one scale for each matrix V[L, D], so both agree where
-the largest magnitude of an integer V is 127. For n = 1 the table is 255, 128, 64, ... 1, 0: shifts,
+Codes, p (uint8) and the sums are integers. Codes are computed in float32: scale * S, + mask, the
+difference from the maximum, times n log2(e), each rounded. The body multiplies V as it is; a kernel
+rounds V to int8 with one scale for each matrix V[L, D], so both agree where the largest magnitude
+of an integer V is 127. For n = 1 the table is 255, 128, 64, ... 1, 0: shifts,
 and for code 0 a shift and a subtraction.
 """
 
@@ -59,15 +60,15 @@ def LogCodeAttention(  # type: ignore[no-untyped-def]
     )
     highest = op.Max(op.ReduceMax(scores, last_axis), _LOWEST)
     below = op.Sub(highest, scores)
+    rate = op.Mul(n, _LOG2_E)
     step = op.Constant(value_float=delta)
     absolute = op.Greater(step, 0.0)
     if absolute:
         total = op.ReduceSum(op.Exp(op.Neg(below)), last_axis)
-        start = op.Mul(op.Log(op.Mul(total, step)), _LOG2_E)
+        start = op.Mul(op.Log(op.Mul(total, step)), rate)
     else:
         start = op.Mul(highest, 0.0)
-    octaves = op.Add(op.Mul(below, _LOG2_E), start)
-    rounded = op.Max(op.Round(op.Mul(octaves, n)), 0.0)
+    rounded = op.Max(op.Round(op.Add(op.Mul(below, rate), start)), 0.0)
     # Less than, not the minimum: NaN becomes the last code, and no index.
     codes = op.Where(op.Less(rounded, last), rounded, last)
     p = op.Gather(table, op.Cast(codes, to=ir.DataType.INT32.value), axis=0)
