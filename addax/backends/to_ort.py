@@ -16,6 +16,7 @@ from addax.ir.dialect import DOMAIN, VERSION, install, operators
 from addax.ir.model import clone
 
 BODY_DOMAIN = "addax.body"
+LIBRARY_KEY = "addax.library"  # of the metadata: the digest of the library saved with a model
 
 
 def to_ort(model: ir.Model, *, has_kernel: Callable[[ir.Node], bool] = lambda _: True) -> ir.Model:
@@ -33,6 +34,7 @@ def to_ort(model: ir.Model, *, has_kernel: Callable[[ir.Node], bool] = lambda _:
         UnsupportedOpError: If the model has an op of the domain `addax` that is not ours.
     """
     made = clone(model)
+    made.metadata_props.pop(LIBRARY_KEY, None)  # that of the file that it was read from
     nodes = [node for node in _nodes(made) if node.domain == DOMAIN]
     used = {node.op_type for node in nodes}
     for name in list(made.functions):

@@ -1,5 +1,6 @@
 """Kernels for this machine: the library that ONNX Runtime loads, and which nodes it computes."""
 
+import contextlib
 import ctypes
 import dataclasses
 import functools
@@ -147,7 +148,7 @@ def _key() -> str:
     for name in _GENERATOR:
         for file in _python_files(resources.files("addax.backends") / name):
             digest.update(file.read_bytes())
-    if importlib.util.find_spec("tvm") is not None:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         digest.update(importlib.metadata.version("apache-tvm").encode())
     return digest.hexdigest()
 

@@ -18,6 +18,7 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError  # no stubs
 
 from addax.backends.cache import digest_of
+from addax.backends.to_ort import LIBRARY_KEY
 from addax.errors import ModelFileError
 from addax.runtime.build import SUFFIX
 from addax.runtime.kernels import Kernels
@@ -25,7 +26,6 @@ from addax.runtime.session import Session
 
 logger = logging.getLogger(__name__)
 
-_KEY = "addax.library"
 _METADATA = 14  # the field of ModelProto
 _VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5  # how protobuf writes a field
 
@@ -73,7 +73,7 @@ def library_beside(path: str | os.PathLike[str]) -> Path:
 
 def name_library(model: ir.Model, kernels: Kernels) -> None:
     """Write the digest of the library that a model shall run with among the model's metadata."""
-    model.metadata_props[_KEY] = digest_of(kernels.path)
+    model.metadata_props[LIBRARY_KEY] = digest_of(kernels.path)
 
 
 def save_library(kernels: Kernels, path: str | os.PathLike[str]) -> None:
@@ -93,7 +93,7 @@ def save_library(kernels: Kernels, path: str | os.PathLike[str]) -> None:
 
 
 def _intact_library(file: Path) -> Path | None:
-    digest = _metadata(file).get(_KEY)
+    digest = _metadata(file).get(LIBRARY_KEY)
     if digest is None:
         return None
     place = library_beside(file)

@@ -47,3 +47,15 @@ def test_a_scalar_stays_a_scalar():
     made = Session(read("(float x) => (float y) { y = Neg(x) }")).run({"x": np.float32(3)})
     assert () == made["y"].shape
     assert -3 == made["y"]
+
+
+def test_a_library_that_is_none(tmp_path):
+    (tmp_path / "x.so").write_bytes(b"nothing")
+    with pytest.raises(UnsupportedOpError, match="cannot load the library of kernels"):
+        Session(read(TEXT), library=tmp_path / "x.so")
+
+
+def test_a_model_in_a_file(tmp_path):
+    (tmp_path / "m.onnx").write_bytes(ir.to_proto(read(TEXT)).SerializeToString())
+    made = Session(tmp_path / "m.onnx").run({"x": np.float32([[1, 1]])})
+    np.testing.assert_array_equal(np.float32([[2, 3]]), made["y"])
