@@ -6,7 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from addax.backends.kernels import activations, binary_matmul, codebook_matmul, linear
+from addax.backends.kernels import (
+    activations,
+    binary_matmul,
+    codebook_matmul,
+    linear,
+    log_code_attention,
+)
 from addax.backends.kernels.vocabulary import Vocabulary
 from addax.backends.tvm.builder import Builder, function
 
@@ -26,6 +32,8 @@ def _linear(body: Callable[..., None], variant: int) -> Kernel:
 KERNELS: Mapping[str, Kernel] = {
     "quantize": Kernel(activations.PARAMETERS, lambda k, _: activations.quantize(k)),
     "tables": Kernel(activations.PARAMETERS, lambda k, _: activations.tables(k)),
+    "values": Kernel(log_code_attention.VALUES, lambda k, _: log_code_attention.values(k)),
+    "log_code_attention": Kernel(log_code_attention.ATTENTION, log_code_attention.attention),
     "int8": _linear(codebook_matmul.few, 8),
     **{f"codebook{bits}_few": _linear(codebook_matmul.few, bits) for bits in (4, 2)},
     **{f"codebook{bits}_many": _linear(codebook_matmul.many, bits) for bits in (4, 2)},

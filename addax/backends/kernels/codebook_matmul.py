@@ -90,7 +90,9 @@ def decoded_matmul(
             sums = dot_group(k, isa, weights, (vectors, tokens), k["group"] // 4, 1, g, m)
             totals = float_sums(k, isa, vectors, tokens)
             with k.when(g > 0):
-                _each(totals, lambda v, j, total: total.set(isa.floats(k["sums"], at(row, m, v, j))))
+                _each(
+                    totals, lambda v, j, total: total.set(isa.floats(k["sums"], at(row, m, v, j)))
+                )
             add_group(k, isa, totals, sums, (tile, row, g, m), multiplied=multiplied)
             _each(
                 totals,

@@ -63,7 +63,9 @@ class Vocabulary(ABC):
 
     def widened(self, pointer: Pointer, index: Value) -> Value:
         """`lanes` unsigned bytes as floats."""
-        return cast(cast(pointer.load(index, self.lanes), "int32", self.lanes), "float32", self.lanes)
+        return cast(
+            cast(pointer.load(index, self.lanes), "int32", self.lanes), "float32", self.lanes
+        )
 
     # weights
 
@@ -120,3 +122,29 @@ class Vocabulary(ABC):
     @abstractmethod
     def plane_weights(self, packed: Sequence[Bytes], multipliers: Sequence[Bytes]) -> list[Bytes]:
         """Weights sum_i multiplier_i (2 bit_i - 1) of 32 columns, biased: 8 vectors in order."""
+
+    # unsigned bytes times signed ones, for attention
+
+    @abstractmethod
+    def table64(self, k: Builder, pointer: Pointer) -> Table:
+        """The first 64 bytes from `pointer` on, for `entries`."""
+
+    @abstractmethod
+    def entries(self, table: Table, indices: Bytes) -> Bytes:
+        """The entry of each byte, an index below 64."""
+
+    @abstractmethod
+    def mixed(self, sums: Value, unsigned: Bytes, signed: Bytes) -> Value:
+        """sums + the four products of each lane, if the sums began with `mixed_start`."""
+
+    def mixed_start(self, total: Value) -> Value:
+        """What `mixed` must begin with where the signed bytes of each lane will sum to `total`."""
+        return total - total
+
+    @abstractmethod
+    def ones(self) -> Bytes:
+        """A 1 in every byte."""
+
+    @abstractmethod
+    def added(self, sums: Value) -> Value:
+        """The sum of the lanes."""

@@ -49,7 +49,9 @@ TARGETS: Mapping[str, Target] = {
 def host() -> Target:
     """This machine: its processor's instruction sets, or none where addax has no kernels for it."""
     machine = platform.machine().lower()
-    sets = _X86 if machine in {"x86_64", "amd64"} else _ARM if machine in {"aarch64", "arm64"} else ()
+    sets = (
+        _X86 if machine in {"x86_64", "amd64"} else _ARM if machine in {"aarch64", "arm64"} else ()
+    )
     system = _SYSTEMS.get(platform.system())
     if not sets or system is None:
         return Target("host")

@@ -41,6 +41,20 @@ class NeonDot(Vector):
     def scaled(self, sums: Value, multipliers: Bytes, entries: Bytes) -> Value:
         return self.dot(sums, multipliers, entries)
 
+    def table64(self, k: Builder, pointer: Pointer) -> Table:
+        return [k.bind(self.bytes(pointer, 16 * part)) for part in range(4)]
+
+    def entries(self, table: Table, indices: Bytes) -> Bytes:
+        return self.looked_up(table, indices)
+
+    def mixed(self, sums: Value, unsigned: Bytes, signed: Bytes) -> Value:
+        # There is no product of mixed signs before i8mm: u - 128, and 128 times the signed bytes
+        # to begin with.
+        return self.dot(sums, unsigned ^ self.all(-128), signed)
+
+    def mixed_start(self, total: Value) -> Value:
+        return total * vector(128, "int32", 4)
+
 
 class Neon(NeonDot):
     """Without `sdot`: products of bytes as int16, added in pairs, then into the sums."""

@@ -60,7 +60,7 @@ class Scalar(Vocabulary):
         return sums
 
     def product(self, value: Value, weight: Value) -> Value:
-        """value * weight, for a weight from -128 to 127."""
+        """value * weight, for a weight from -255 to 255."""
         return value * weight
 
     def sign_table(self, pointer: Pointer, index: Value) -> Table:
@@ -94,6 +94,23 @@ class Scalar(Vocabulary):
                     ]
                 made.append(weights)
         return made
+
+    def table64(self, k: Builder, pointer: Pointer) -> Table:
+        return _Place(pointer, 0)
+
+    def entries(self, table: Table, indices: Bytes) -> Bytes:
+        return [cast(table.pointer.load(index), "int32") for index in indices]
+
+    def mixed(self, sums: Value, unsigned: Bytes, signed: Bytes) -> Value:
+        for left, right in zip(unsigned, signed, strict=True):
+            sums = sums + self.product(right, left & 255)
+        return sums
+
+    def ones(self) -> Bytes:
+        return [vector(1, "int32", 1)] * 4
+
+    def added(self, sums: Value) -> Value:
+        return sums
 
 
 class NoMultiplier(Scalar):

@@ -6,7 +6,7 @@ from addax.backends.kernels.vocabulary import Bytes, Vocabulary
 from addax.backends.tvm.builder import (
     Pointer,
     Value,
-    cast,
+    intrinsic,
     reinterpret,
     select,
     shift_right,
@@ -52,6 +52,12 @@ class Vector(Vocabulary):
                 made.append(weights)
         return made
 
+    def ones(self) -> Bytes:
+        return self.all(1)
+
+    def added(self, sums: Value) -> Value:
+        return intrinsic(f"llvm.vector.reduce.add.v{self.lanes}i32", "int32", 1, sums)
+
     @property
     def size(self) -> int:
         """Bytes of a vector."""
@@ -75,10 +81,6 @@ class Vector(Vocabulary):
     def masked(self, packed: Value, shift: int, bits: int) -> Value:
         """The field of `bits` bits from `shift` on, alone in each byte."""
         return self.field(packed, shift) & self.all((1 << bits) - 1)
-
-    def widened_bytes(self, value: Value) -> Value:
-        """Signed bytes as int16."""
-        return cast(value, "int16", self.size)
 
 
 def _signed(word: int) -> int:

@@ -10,6 +10,7 @@ from addax.backends.tvm.builder import (
     Value,
     absolute,
     intrinsic,
+    reinterpret,
     shuffled,
     vector,
 )
@@ -48,6 +49,29 @@ class Avx2(Vector):
 
     def scaled(self, sums: Value, multipliers: Bytes, entries: Bytes) -> Value:
         return self._pairs(sums, multipliers, entries)
+
+    def table64(self, k: Builder, pointer: Pointer) -> Table:
+        return [k.bind(self._twice(pointer, 16 * part)) for part in range(4)]
+
+    def entries(self, table: Table, indices: Bytes) -> Bytes:
+        # 16 p to 16 p + 15 become 0x70 to 0x7f, all others get the high bit, which reads 0.
+        inside = [(indices ^ self.all(16 * part)) + self.all(0x70) for part in range(4)]
+        return self.looked_up(table, inside)
+
+    def mixed(self, sums: Value, unsigned: Bytes, signed: Bytes) -> Value:
+        # 255 * 127 twice does not fit int16: even and odd bytes apart, as int16.
+        words, eight = 16, vector(8, "int16", 16)
+        even, odd = vector(255, "uint16", words), vector(8, "uint16", words)
+        u, v = reinterpret(unsigned, "uint16", words), reinterpret(signed, "int16", words)
+        pairs = (
+            (u & even, reinterpret(signed, "uint16", words) << odd),
+            (u >> odd, None),
+        )
+        for left, right in pairs:
+            some = v if right is None else reinterpret(right, "int16", words)
+            factors = (reinterpret(left, "int16", words), some >> eight)
+            sums = sums + intrinsic("llvm.x86.avx2.pmadd.wd", "int32", 8, *factors)
+        return sums
 
     def _twice(self, pointer: Pointer, index: Value) -> Value:
         """16 bytes in both halves of a register."""

@@ -40,3 +40,12 @@ class Avx512(Vector):
 
     def scaled(self, sums: Value, multipliers: Bytes, entries: Bytes) -> Value:
         return self.dot(sums, multipliers, entries)
+
+    def table64(self, k: Builder, pointer: Pointer) -> Table:
+        return k.bind(self.bytes(pointer, 0))
+
+    def entries(self, table: Table, indices: Bytes) -> Bytes:
+        return self.looked_up(table, indices)
+
+    def mixed(self, sums: Value, unsigned: Bytes, signed: Bytes) -> Value:
+        return self.dot(sums, unsigned, signed)

@@ -101,7 +101,12 @@ class Builder:
         """Ask for the cache line of an element that will be read soon."""
         one = tirx.const(1, "int32")
         call = tirx.call_llvm_intrin(
-            "void", "llvm.prefetch.p0", pointer.address(index), one - one, tirx.const(3, "int32"), one
+            "void",
+            "llvm.prefetch.p0",
+            pointer.address(index),
+            one - one,
+            tirx.const(3, "int32"),
+            one,
         )
         T.evaluate(call)
 
@@ -171,6 +176,11 @@ def intrinsic(name: str, dtype: str, lanes: int, *arguments: Value) -> Value:
 def select(condition: Value, yes: Value, no: Value) -> Value:
     """yes where the condition holds, else no; both are computed."""
     return tirx.Select(condition, yes, no)
+
+
+def both(a: Value, b: Value) -> Value:
+    """Where both conditions hold, lane by lane."""
+    return tirx.And(a, b)
 
 
 def minimum(a: Value, b: Value) -> Value:
