@@ -35,8 +35,8 @@ def BinaryMatMul(X, planes, multipliers, scale, group: int):  # type: ignore[no-
     one = op.Cast(op.Constant(value_int=1), to=ir.DataType.UINT8.value)
     bits = op.BitwiseAnd(
         op.BitShift(
-            op.Unsqueeze(planes, op.Constant(value_ints=[7, 8])),
-            op.Reshape(shifts, op.Constant(value_ints=[2, 4])),
+            op.Unsqueeze(planes, op.Constant(value_ints=[6, 8])),
+            op.Reshape(shifts, op.Constant(value_ints=[2, 1, 4])),
             direction="RIGHT",
         ),
         one,
@@ -47,8 +47,8 @@ def BinaryMatMul(X, planes, multipliers, scale, group: int):  # type: ignore[no-
     )
     signed = op.Where(op.Cast(bits, to=ir.DataType.BOOL.value), times, op.Neg(times))
     sums = op.ReduceSum(signed, op.Constant(value_ints=[2]), keepdims=0)
-    # [tile, group, r, s, l, c, h, b] to rows (tile, r, l) times columns (group, s, h, c, b)
-    padded = op.Flatten(op.Transpose(sums, perm=[0, 2, 4, 1, 3, 6, 5, 7]), axis=3)
+    # [tile, group, r, s, l, h, c, b] to rows (tile, r, l) times columns (group, s, h, c, b)
+    padded = op.Flatten(op.Transpose(sums, perm=[0, 2, 4, 1, 3, 5, 6, 7]), axis=3)
     # ONNX Runtime folds the shape of X only where X has no symbolic dimension: no rows of it.
     none = op.Cast(op.ConstantOfShape(op.Constant(value_ints=[0])), to=ir.DataType.INT64.value)
     nothing = op.Gather(op.Flatten(X, axis=-1), none, axis=0)

@@ -41,11 +41,15 @@ def CodebookMatMul(  # type: ignore[no-untyped-def]
     )
     mask = op.Sub(op.Cast(op.Pow(2.0, width), to=ir.DataType.INT64.value), 1)
     fields = op.BitwiseAnd(
-        op.BitShift(op.Unsqueeze(codes, last), shifts, direction="RIGHT"),
+        op.BitShift(
+            op.Unsqueeze(codes, op.Constant(value_ints=[4])),
+            op.Unsqueeze(shifts, last),
+            direction="RIGHT",
+        ),
         op.Cast(mask, to=ir.DataType.UINT8.value),
     )
-    # [tile, group, step, row, column of 4, field] to rows times columns
-    ordered = op.Transpose(fields, perm=[0, 3, 1, 2, 5, 4])
+    # [tile, group, step, row, field, column of 4] to rows times columns
+    ordered = op.Transpose(fields, perm=[0, 3, 1, 2, 4, 5])
     levels = op.Gather(
         op.Cast(table, to=ir.DataType.INT32.value),
         op.Cast(ordered, to=ir.DataType.INT32.value),
