@@ -7,8 +7,23 @@ Source      OPTQ (2210.17323), ShiftAddLLM (2406.05981), QuantEase (2309.01885)
 """
 
 from addax.passes.fit._allocate import Choice, Plan, allocate
+from addax.passes.fit._crew import fit_all, fit_each
 from addax.passes.fit._format import Format
+from addax.passes.fit._importance import allocate_by_importance, paper_importance
 from addax.passes.fit._job import FitOptions, Fitted, Job
 from addax.passes.fit._layer import fit
 
-__all__ = ["Choice", "FitOptions", "Fitted", "Format", "Job", "Plan", "allocate", "fit"]
+__all__ = [
+    "Choice",
+    "FitOptions",
+    "Fitted",
+    "Format",
+    "Job",
+    "Plan",
+    "allocate",
+    "allocate_by_importance",
+    "fit",
+    "fit_all",
+    "fit_each",
+    "paper_importance",
+]

@@ -72,20 +72,27 @@ class Fitted:
         format: Of the job.
         codes: With whole multipliers if the format is executable; None in a layout or format that
             no op has.
-        decoded: float64[N, K], the weights that the codes stand for.
         weight_error: |W - D| / |W|.
         output_error: sqrt(tr((W - D) H (W - D)^T) / tr(W H W^T)); NaN without second moments.
         bytes: Of the packed weights with their scales.
         seconds: That the fit took.
         notes: What had to be done: dead channels, more damping.
+        dense: float64[N, K], the weights of a layout or format that no op has; else None.
     """
 
     name: str
     format: Format
     codes: CodebookCodes | BinaryCodes | None
-    decoded: Floats
     weight_error: float
     output_error: float
     bytes: int
     seconds: float
     notes: tuple[str, ...] = ()
+    dense: Floats | None = None
+
+    @property
+    def decoded(self) -> Floats:
+        """The weights that the codes stand for, float64[N, K]; worked out anew each time."""
+        if self.codes is not None:
+            return self.codes.decode()
+        return np.zeros((0, 0)) if self.dense is None else self.dense

@@ -56,12 +56,12 @@ def fit(job: Job) -> Fitted:
         job.name,
         job.format,
         codes,
-        decoded,
         relative_error(weights, decoded),
         output_error(weights, decoded, job.hessian),
         size,
         time.perf_counter() - started,
         problem.notes,
+        decoded if codes is None else None,
     )
 
 
