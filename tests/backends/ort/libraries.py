@@ -15,13 +15,14 @@ from tests.ir.dialect.running import model_of
 MANY = 3
 
 
-def library_sources(forms=FORMS, isa="scalar") -> dict[str, str]:
-    target = Target("test", sets=(InstructionSet(isa, "", "", few=dict.fromkeys(forms, MANY - 1)),))
+def library_sources(forms=FORMS, isa="scalar", isas=None) -> dict[str, str]:
+    """The library's sources and the plain kernels, under the name of one or more sets."""
+    names = isas or (isa,)
+    few = dict.fromkeys(forms, MANY - 1)
+    target = Target("test", sets=tuple(InstructionSet(name, "", "", few=few) for name in names))
     files = sources(path for path in paths_of(target) if path.form in forms)
-    kernels = Path(__file__).with_name("kernels.c").read_text("utf-8")
-    return files | {
-        "reference.c": kernels.replace("_scalar(", f"_{isa}(").replace("##_scalar", f"##_{isa}")
-    }
+    text = Path(__file__).with_name("kernels.c").read_text("utf-8")
+    return files | {f"{name}.c": text.replace("_scalar", f"_{name}") for name in names}
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""The library in ONNX Runtime: kernels are preferred, right, thread-safe, and say what they miss."""
+"""The library in ONNX Runtime: kernels are preferred, right, and may run in many threads."""
 
 import concurrent.futures
 import os
@@ -7,14 +7,12 @@ import sys
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from addax.backends.ort import form_of
 from addax.backends.to_ort import to_ort
-from addax.errors import InputError, UnsupportedOpError
 from addax.runtime.session import Session
 from tests.backends.ort.libraries import (
     FORMS,
@@ -53,7 +51,7 @@ def test_kernels_equal_bodies_on_activations_that_rounding_leaves_alone(form, co
     seed=st.integers(0, 9),
 )
 def test_any_size_rank_and_number_of_threads(form, rows, columns, leading, threads, seed):
-    op_type, inputs, attributes, weight = weights(form, rows, columns, seed)
+    weight = weights(form, rows, columns, seed)[-1]
     tokens = int(np.prod(leading))
     x = representable(form, tuple(leading), columns, tokens >= MANY, seed)
     names = [f"d{i}" for i in range(len(leading))]
@@ -93,7 +91,7 @@ def used(session: Session, x: np.ndarray) -> str:
     """Whether the result was rounded to int8 (a kernel) or not (a body)."""
     feeds = {"x": x} | ({"c": np.array(True)} if len(session.inputs) > 1 else {})
     made = session.run(feeds)["y"]
-    _, _, _, weight = weights("codebook4", 65, 128)
+    weight = weights("codebook4", 65, 128)[-1]
     exact = x.astype(np.float64) @ weight.T
     step = np.abs(x).max() / 127 * np.abs(weight).sum(1).max()
     error = np.abs(made - exact).max()
@@ -119,7 +117,7 @@ def test_a_node_without_a_kernel_keeps_its_body_beside_a_library(optimize):
     assert "body" == used(session, X)
 
 
-def in_a_branch(inside: bool) -> ir.Model:
+def in_a_branch(inside: bool = True) -> ir.Model:
     """The layer in both branches of an If, its weights within the branch or outside."""
     outer = layer("codebook4", 65, 128)
     branches = []
@@ -168,3 +166,78 @@ def test_weights_of_an_outer_graph_are_for_the_body():
     assert [None, None] == forms
     made = to_ort(model, has_kernel=lambda node: form_of(node) is not None)
     assert "body" == used(Session(made, library=reference_library()), X)
+
+
+def in_a_function() -> ir.Model:
+    """The layer in a function of the user's, which is called by another one."""
+    model = to_ort(layer("codebook4", 65, 128))
+    node = model.graph[0]
+    for depth in (1, 2):
+        inputs = [ir.Value(name=f"i{i}") for i in range(len(node.inputs))]
+        inner = ir.node(node.op_type, inputs, node.attributes, domain=node.domain)
+        inner.outputs[0].name = "o"
+        body = ir.Graph(
+            inputs,
+            inner.outputs,
+            nodes=[inner],
+            name="f",
+            opset_imports={"": 20, "addax": 1, "u": 1},
+        )
+        function = ir.Function("u", f"Layer{depth}", "", graph=body, attributes=[])
+        model.functions[function.identifier()] = function
+        node.domain, node.op_type = "u", f"Layer{depth}"
+        node.attributes.clear()
+    model.opset_imports["u"] = 1
+    return model
+
+
+@pytest.mark.parametrize("optimize", [True, False])
+def test_a_layer_in_a_function_of_the_users(optimize):
+    model = in_a_function()
+    assert "kernel" == used(kernels(model, optimize=optimize), X)
+    assert "body" == used(Session(to_ort(model), optimize=optimize), X)
+    careful = to_ort(model, has_kernel=lambda node: form_of(node) is not None)
+    session = Session(careful, library=reference_library(), optimize=optimize)
+    assert "body" == used(session, X)
+
+
+VERSIONS = [p for p in os.environ.get("ADDAX_ONNXRUNTIMES", "").split(os.pathsep) if p]
+PROGRAM = """
+import sys
+import numpy as np
+import onnxruntime
+for level in ("ORT_DISABLE_ALL", "ORT_ENABLE_ALL"):
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+    if sys.argv[3] == "kernel":
+        options.register_custom_ops_library(sys.argv[2])
+    session = onnxruntime.InferenceSession(sys.argv[1], options, ["CPUExecutionProvider"])
+    x = np.load(sys.argv[4])
+    feeds = {"x": x} | ({"c": np.array(True)} if len(session.get_inputs()) > 1 else {})
+    error = np.abs(session.run(None, feeds)[0] - np.load(sys.argv[5])).max()
+    print("kernel" if error > 1e-2 else "body")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not VERSIONS,
+    reason="name folders of other versions (pip install --target) in ADDAX_ONNXRUNTIMES",
+)
+@pytest.mark.parametrize("folder", VERSIONS)
+@pytest.mark.parametrize("make", [lambda: layer("codebook4", 65, 128), in_a_function, in_a_branch])
+def test_kernels_are_preferred_by_other_versions_too(folder, make, tmp_path):
+    (tmp_path / "m.onnx").write_bytes(ir.to_proto(to_ort(make())).SerializeToString())
+    np.save(tmp_path / "x.npy", X)
+    np.save(tmp_path / "y.npy", X.astype(np.float64) @ weights("codebook4", 65, 128)[-1].T)
+    for which in ("kernel", "body"):
+        arguments = ["m.onnx", reference_library(), which, "x.npy", "y.npy"]
+        made = subprocess.run(
+            [sys.executable, "-c", PROGRAM, *map(str, arguments)],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": folder},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert [which] * 2 == made.stdout.split()
