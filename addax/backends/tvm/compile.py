@@ -6,7 +6,7 @@ import onnx_ir as ir
 import tvm
 from tvm import relax
 
-from addax.backends.tvm.default_schedule import default_schedule
+from addax.backends.tvm.default_schedule import default_schedule, splitting_loops
 from addax.backends.tvm.host import host
 from addax.backends.tvm.library import Interface, Library, Slot, compiled
 from addax.backends.tvm.relax_model import relax_module
@@ -18,7 +18,8 @@ def compile_model(model: ir.Model, tune: float, say: Callable[[str], None]) -> L
     with target:
         module = lowered(relax_module(model))
         say("generating code with TVM")
-        return compiled(default_schedule(module), interface(model), target)
+        with splitting_loops():
+            return compiled(default_schedule(module, target), interface(model), target)
 
 
 def lowered(module: tvm.IRModule) -> tvm.IRModule:

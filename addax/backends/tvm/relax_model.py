@@ -25,6 +25,8 @@ Emit = Callable[[relax.BlockBuilder, ir.Node, Sequence[Any]], Any]
 """How a node of the dialect becomes a call of kernels: takes its inputs, gives its output."""
 
 _SHOWN = 20
+_LANES = 16  # of the widest vectors
+_MATMUL = tvm.ir.Op.get("relax.matmul")
 _TAKE = tvm.ir.Op.get("relax.take")
 _CONVERTERS = onnx_frontend._get_convert_map()  # noqa: SLF001  # TVM has no public table
 
@@ -127,11 +129,22 @@ class _Walk:
         made = self.builder.normalize(made)
         if isinstance(made, relax.Tuple):
             return list(made.fields)
-        if getattr(made, "op", None) == _TAKE:
-            # By default an index that is out of range reads whatever lies there.
-            made = relax.op.take(*made.args, axis=made.attrs.axis, mode="clip")
-            made = self.builder.normalize(made)
+        made = self._amended(made)
         return self._parts(made) if isinstance(made.ty, relax.TupleType) else [made]
+
+    def _amended(self, made: Any) -> Any:
+        """What the converter made, where it was unsafe or slow in another form."""
+        operator = getattr(made, "op", None)
+        if operator == _TAKE:  # by default an index that is out of range reads what lies there
+            made = relax.op.take(*made.args, axis=made.attrs.axis, mode="clip")
+        elif operator == _MATMUL and (missing := _missing_columns(made.ty.shape)):
+            left, right = made.args
+            size = int(made.ty.shape[-1])
+            padding = [0, 0] * (len(right.ty.shape) - 1) + [0, missing]
+            wide = self.builder.emit(relax.op.nn.pad(right, padding))
+            wide = self.builder.emit(relax.op.matmul(left, wide))
+            made = relax.op.strided_slice(wide, axes=[-1], begin=[0], end=[size])
+        return self.builder.normalize(made)
 
     def _parts(self, made: Any) -> list[Any]:
         return [self.builder.emit(relax.TupleGetItem(made, i)) for i in range(len(made.ty.fields))]
@@ -151,6 +164,16 @@ class _Walk:
         if isinstance(made.ty, relax.ShapeType):
             return self.builder.emit(relax.op.shape_to_tensor(made))
         return made
+
+
+def _missing_columns(dims: Any) -> int:
+    """Columns that a product lacks to be made in whole vectors; 0 where that is no matter."""
+    size = dims[-1] if dims is not None and len(dims) > 1 else None
+    if not isinstance(size, tvm.tirx.IntImm) or int(size) <= _LANES:
+        return 0
+    if any(int(size) % lanes == 0 for lanes in range(_LANES // 2, _LANES + 1)):
+        return 0
+    return -int(size) % (2 * _LANES)
 
 
 def _attribute(attribute: ir.Attr) -> Any:
