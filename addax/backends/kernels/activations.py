@@ -1,9 +1,10 @@
 """What is done to the activations x[rows, K] of a linear layer before weights meet them.
 
 `quantize`: int8 with one scale for each token and group of columns (ties to even):
-    s[g, m] = max_(k in g) |x[m, k]| / 127,  q[g, m, k] = rint(x[m, k] / s[g, m]),  sum[g, m] = sum_k q
+    s[g, m] = max_(k in g) |x[m, k]| / 127,  q[g, m, k] = rint(x[m, k] / s[g, m]),
+    sum[g, m] = sum_k q[g, m, k]
 
-`tables`: for each four columns the 16 signed sums, as int8 with one scale for each token and group:
+`tables`: for each four columns the 16 signed sums, int8 with one scale for each token and group:
     s[g, m] = max_j sum_(t < 4) |x[m, 4 j + t]| / 127
     q[g, m, j, c] = rint(sum_t (2 c_t - 1) x[m, 4 j + t] / s[g, m]),  c_t bit t of c
 

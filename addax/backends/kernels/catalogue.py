@@ -1,5 +1,7 @@
-"""Every kernel by name: its parameters and its body. Needs TVM; who only asks what there is, does
-not load this (`addax.backends.targets`)."""
+"""Every kernel by name: its parameters and its body.
+
+Needs TVM; who only asks what there is, loads `addax.backends.targets` instead.
+"""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -8,8 +10,10 @@ from typing import Any
 
 from addax.backends.kernels import (
     activations,
+    binary_attention,
     binary_matmul,
     codebook_matmul,
+    float_matmul,
     linear,
     log_code_attention,
 )
@@ -34,6 +38,10 @@ KERNELS: Mapping[str, Kernel] = {
     "tables": Kernel(activations.PARAMETERS, lambda k, _: activations.tables(k)),
     "values": Kernel(log_code_attention.VALUES, lambda k, _: log_code_attention.values(k)),
     "log_code_attention": Kernel(log_code_attention.ATTENTION, log_code_attention.attention),
+    "binary_linear_attention": Kernel(
+        binary_attention.PARAMETERS, lambda k, _: binary_attention.binary_linear_attention(k)
+    ),
+    "float_matmul": Kernel(float_matmul.PARAMETERS, lambda k, _: float_matmul.float_matmul(k)),
     "int8": _linear(codebook_matmul.few, 8),
     **{f"codebook{bits}_few": _linear(codebook_matmul.few, bits) for bits in (4, 2)},
     **{f"codebook{bits}_many": _linear(codebook_matmul.many, bits) for bits in (4, 2)},

@@ -198,6 +198,11 @@ def absolute(value: Value) -> Value:
     return tirx.abs(value)
 
 
+def square_root(value: Value) -> Value:
+    """The square root, lane by lane."""
+    return tirx.sqrt(value)
+
+
 def shuffled(value: Value, lanes: Sequence[int]) -> Value:
     """The lanes of a vector in another order, some more than once."""
     width = int(str(value.ty).partition("x")[2])
