@@ -19,8 +19,8 @@ delta. A row that sees nothing gives zeros. Scores of +inf or NaN give some numb
 Codes, p (uint8) and the sums are integers. Codes are computed in float32: scale * S, + mask, the
 difference from the maximum, times n log2(e), each rounded. The body multiplies V as it is; a kernel
 rounds V to int8 with one scale for each matrix V[L, D], so both agree where the largest magnitude
-of an integer V is 127. For n = 1 the table is 255, 128, 64, ... 1, 0: shifts,
-and for code 0 a shift and a subtraction.
+of an integer V is 127. For n = 1 the table is 255, 128, 64, ... 1, 0: shifts, and for code 0 a
+shift and a subtraction.
 """
 
 from collections.abc import Mapping

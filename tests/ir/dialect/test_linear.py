@@ -5,12 +5,20 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from addax.backends.to_ort import to_ort
 from addax.ir.dialect import operators
 from addax.ir.evaluate import evaluate
+from addax.ir.numbers import (
+    UNIFORM_4,
+    binary_codes,
+    encode_codebook,
+    group_for,
+    pack_binary,
+    pack_codebook,
+)
 from addax.ir.verify import verify
 from tests.ir.dialect.packing import (
     grouping,
@@ -178,3 +186,29 @@ def test_a_layer_of_unknown_shape_has_its_type_alone():
     node.outputs[0].shape = None
     operators()["Int8MatMul"].shape(node)
     assert (ir.DataType.FLOAT, None) == (node.outputs[0].dtype, node.outputs[0].shape)
+
+
+@settings(max_examples=15)
+@given(
+    planes=st.integers(0, 4),
+    n=st.sampled_from([1, 33, 65]),
+    k=st.sampled_from([31, 96, 129]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_what_is_fitted_and_packed_is_what_a_layer_multiplies_by(planes, n, k, seed):
+    w = np.random.default_rng(seed).standard_normal((n, k))
+    group = group_for(k)
+    assert group == grouping(k)
+    if planes:
+        fitted = binary_codes(w, planes, group, rounds=1).factorized()
+        made = pack_binary(fitted)
+        weights = {"planes": made.planes, "multipliers": made.multipliers}
+    else:
+        fitted = encode_codebook(w, UNIFORM_4, group).factorized()
+        made = pack_codebook(fitted)
+        weights = {"codes": made.codes, "table": made.table, "multipliers": made.multipliers}
+    inputs = {"x": (ir.DataType.FLOAT, ["B", k]), **weights, "scale": made.scale}
+    bits = {} if planes else {"bits": 4}
+    name = "BinaryMatMul" if planes else "CodebookMatMul"
+    (ran,) = run(model_of(name, inputs, group=group, **bits), {"x": np.eye(k, dtype=np.float32)})
+    assert (ran.T == fitted.decode().astype(np.float32)).all()
