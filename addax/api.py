@@ -145,6 +145,7 @@ def optimize(
     calibration: Iterable[Any] | None = None,
     bits: float | str | None = None,
     max_bytes: int | None = None,
+    max_error: float | None = None,
     executor: Any = None,
     check: Mapping[str, np.ndarray] | None = None,
     verify: bool = False,
@@ -168,6 +169,8 @@ def optimize(
         bits: For "shift-add", bits of a weight: 2, 3 or 4; a mean of these such as 2.2; "auto", to
             be chosen layer by layer under a budget; or a format such as "fitted4" or "binary3".
         max_bytes: For "shift-add" with bits="auto": bytes that all weights may take.
+        max_error: For "shift-add" with bits="auto": root of the mean squared relative error that
+            the outputs of layers may have.
         executor: For "shift-add": a `concurrent.futures.Executor` or a `dask.distributed.Client`
             that fits the layers; by default they are fitted here, one after another.
         check: Feeds by input name; the model is evaluated on them after each pass, and a pass
@@ -190,7 +193,7 @@ def optimize(
     When a pass raises, a folder `addax-repro-...` with all that is needed to see it again is left
     in the current folder; the error has a note that names it (`ADDAX_REPRO=` turns this off).
     """
-    settings = {"bits": bits, "max_bytes": max_bytes}
+    settings = {"bits": bits, "max_bytes": max_bytes, "max_error": max_error}
     plan = _plan(target, allow, calibration, pipeline, fuel, settings)
     began = time.perf_counter()
     with Progress(progress) as shown:

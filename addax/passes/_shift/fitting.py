@@ -95,7 +95,7 @@ class Fitter:
             self._jobs(groups, formats, looks),
             executor=self.executor,
             folder=self.folder,
-            progress=self.tell,
+            progress=lambda _, fitted: self.tell(f"fitted {fitted.name}"),
         )
         found: dict[Target, list[Trial]] = {}
         for target, look in looks.items():

@@ -84,7 +84,8 @@ def find_targets(model: ir.Model, wanted: Wanted) -> tuple[list[Target], dict[st
         site = read(node)
         if isinstance(site, str):
             if _is_large(node, wanted.smallest):
-                left.setdefault(site, []).append(_module(node) or str(node.name))
+                name = _module(node) or node.name or getattr(node.inputs[1], "name", "")
+                left.setdefault(site, []).append(str(name))
         elif site is not None and _is_worth_it(site, wanted.smallest):
             found.setdefault((site.weight, site.view), []).append(site)
     modules = [_module(sites[0].root) for sites in found.values()]
