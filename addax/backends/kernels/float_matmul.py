@@ -1,4 +1,6 @@
-"""Float matmul on packed weights, for experts that multiply: y[m, n] = b[n] + sum_k x[m, k] w[k, n].
+"""Float matmul on packed weights, for experts that multiply.
+
+    y[m, n] = b[n] + sum_k x[m, k] w[k, n]
 
 w lies in tiles of 64 outputs, [N / 64, K, 64], padded with anything. Sums run over k in order.
 """

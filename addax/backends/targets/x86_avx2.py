@@ -60,17 +60,16 @@ class Avx2(Vector):
 
     def mixed(self, sums: Value, unsigned: Bytes, signed: Bytes) -> Value:
         # 255 * 127 twice does not fit int16: even and odd bytes apart, as int16.
-        words, eight = 16, vector(8, "int16", 16)
-        even, odd = vector(255, "uint16", words), vector(8, "uint16", words)
-        u, v = reinterpret(unsigned, "uint16", words), reinterpret(signed, "int16", words)
-        pairs = (
-            (u & even, reinterpret(signed, "uint16", words) << odd),
-            (u >> odd, None),
-        )
-        for left, right in pairs:
-            some = v if right is None else reinterpret(right, "int16", words)
-            factors = (reinterpret(left, "int16", words), some >> eight)
-            sums = sums + intrinsic("llvm.x86.avx2.pmadd.wd", "int32", 8, *factors)
+        u, v = (reinterpret(some, "uint16", 16) for some in (unsigned, signed))
+        low, eight = vector(255, "uint16", 16), vector(8, "uint16", 16)
+        for left, right in ((u & low, v << eight), (u >> eight, v)):
+            sums = sums + intrinsic(
+                "llvm.x86.avx2.pmadd.wd",
+                "int32",
+                8,
+                reinterpret(left, "int16", 16),
+                reinterpret(right, "int16", 16) >> vector(8, "int16", 16),
+            )
         return sums
 
     def _twice(self, pointer: Pointer, index: Value) -> Value:

@@ -1,4 +1,4 @@
-"""Kernel bodies as TIR: parameters, loops, registers, loads and stores. The one file that makes TIR.
+"""Kernel bodies as TIR: parameters, loops, registers, loads, stores. The one file that makes TIR.
 
 A kernel is a Python function that calls a `Builder`; Python loops unroll, `Builder.loop` loops at
 run time. Values (`Value`) are TIR expressions: scalars or vectors with the arithmetic operators.
@@ -10,7 +10,7 @@ from typing import Any
 
 from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
-from tvm.script.ir_builder import tirx as T
+from tvm.script.ir_builder import tirx as emit
 
 Value = Any  # a scalar or vector expression; TIR's classes have no types that mypy could check
 _ANY_SIZE = 1 << 30  # buffers are bare pointers: their extent is the caller's affair
@@ -29,7 +29,7 @@ class Pointer:
 
     def store(self, index: Value, value: Value, lanes: int = 1) -> None:
         """Write `lanes` elements from `index` on."""
-        T.buffer_store(self._buffer, value, [_span(index, lanes)])
+        emit.buffer_store(self._buffer, value, [_span(index, lanes)])
 
     def address(self, index: Value) -> Value:
         """Where element `index` lies."""
@@ -68,34 +68,34 @@ class Builder:
     def loop(self, start: Value, stop: Value | None = None) -> Iterator[Value]:
         """A loop at run time over start <= i < stop, or over 0 <= i < start."""
         bounds = (0, start) if stop is None else (start, stop)
-        with T.serial(*bounds) as index:
+        with emit.serial(*bounds) as index:
             yield index
 
     @contextmanager
     def when(self, condition: Value) -> Iterator[None]:
         """Statements that run if `condition` holds."""
-        with T.If(condition), T.Then():
+        with emit.If(condition), emit.Then():
             yield
 
     @contextmanager
     def choice(self, condition: Value) -> Iterator["Choice"]:
         """Two blocks of statements: `with k.choice(c) as c, ...: with c.then(): ... c.other()`."""
-        with T.If(condition):
+        with emit.If(condition):
             yield Choice()
 
     def bind(self, value: Value) -> Value:
         """Compute `value`, or each of a list, here and once."""
-        return [T.bind(one) for one in value] if isinstance(value, list) else T.bind(value)
+        return [emit.bind(one) for one in value] if isinstance(value, list) else emit.bind(value)
 
     def register(self, dtype: str, lanes: int = 1, value: Value | None = None) -> Register:
         """A variable of `lanes` elements, set to `value` or to zeros."""
-        made = Register(T.alloc_buffer((lanes,), dtype, scope="local"), lanes)
+        made = Register(emit.alloc_buffer((lanes,), dtype, scope="local"), lanes)
         made.set(vector(0, dtype, lanes) if value is None else value)
         return made
 
     def memory(self, dtype: str, size: int) -> Pointer:
         """A small array of the kernel's own, of a size known when it is built."""
-        return Pointer(T.alloc_buffer((size,), dtype, scope="local"))
+        return Pointer(emit.alloc_buffer((size,), dtype, scope="local"))
 
     def prefetch(self, pointer: Pointer, index: Value) -> None:
         """Ask for the cache line of an element that will be read soon."""
@@ -108,7 +108,7 @@ class Builder:
             tirx.const(3, "int32"),
             one,
         )
-        T.evaluate(call)
+        emit.evaluate(call)
 
 
 class Choice:
@@ -117,13 +117,13 @@ class Choice:
     @contextmanager
     def then(self) -> Iterator[None]:
         """What runs if the condition holds."""
-        with T.Then():
+        with emit.Then():
             yield
 
     @contextmanager
     def otherwise(self) -> Iterator[None]:
         """What runs if it does not."""
-        with T.Else():
+        with emit.Else():
             yield
 
 
@@ -133,16 +133,16 @@ def function(name: str, parameters: Mapping[str, str], body: Any) -> Any:
     `body` is called with the `Builder`. The function needs no runtime of TVM: its calling
     convention is that of C, in the order of `parameters`.
     """
-    with IRBuilder() as builder, T.prim_func(s_tir=True):
-        T.func_name(name)
+    with IRBuilder() as builder, emit.prim_func(s_tir=True):
+        emit.func_name(name)
         made: dict[str, Any] = {}
         for key, kind in parameters.items():
             pointer = kind.endswith("*")
-            made[key] = T.arg(key, T.handle(kind[:-1]) if pointer else tirx.Var(key, kind))
-        T.func_attr({"global_symbol": name, "tirx.noalias": True, "calling_conv": 3})
+            made[key] = emit.arg(key, emit.handle(kind[:-1]) if pointer else tirx.Var(key, kind))
+        emit.func_attr({"global_symbol": name, "tirx.noalias": True, "calling_conv": 3})
         for key, kind in parameters.items():
             if kind.endswith("*"):
-                buffer = T.decl_buffer((_ANY_SIZE,), kind[:-1], data=made[key], align=1)
+                buffer = emit.decl_buffer((_ANY_SIZE,), kind[:-1], data=made[key], align=1)
                 made[key] = Pointer(buffer)
         body(Builder(made))
     return builder.get()
