@@ -22,7 +22,16 @@ import torch
 
 from bench import zoo
 from bench.measure import arguments, emit_json, table
-from bench.weight_only import Judged, Network, Rounded, methods, mixed_methods, runtime, tasks
+from bench.weight_only import (
+    Judged,
+    Network,
+    Rounded,
+    methods,
+    mixed_methods,
+    optimized,
+    runtime,
+    tasks,
+)
 
 BITS = (4, 3, 2)
 MIXED = 2.2

@@ -46,7 +46,7 @@ class _Reader(CalibrationDataReader):
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the progress bars and the log of the quantizers."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
@@ -68,7 +68,7 @@ def _others(proto: onnx.ModelProto, network: Network) -> list[str]:
 @functools.cache
 def _exported(network: Network) -> onnx.ModelProto:
     """Torch's export of a network, made once."""
-    with _quiet():
+    with quiet():
         proto: onnx.ModelProto = ir.to_proto(exported(network.task.entry, network.model))
     return proto
 
@@ -84,7 +84,7 @@ def quantized(network: Network, bits: int, *, gptq: bool = False) -> onnx.ModelP
     block = SMALL_BLOCK if gptq and fails else BLOCK
     if gptq:
         config = GPTQWeightOnlyQuantConfig(_Reader(feeds), actorder=True, mse=True)
-    with _quiet():
+    with quiet():
         maker = MatMulNBitsQuantizer(
             copy.deepcopy(proto),
             bits=bits,
