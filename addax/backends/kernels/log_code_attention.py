@@ -146,9 +146,9 @@ def _write_codes(k: Builder, row: Value, at: Value, padded: Value) -> None:
         highest.set(maximum(highest.get(), select(there, scores(block * WIDE), floats(LOWEST))))
     top = floats(k.bind(largest_lane(highest.get())))
     last = floats(k.bind(cast(k["last"], "float32")))
+    rate = floats(k.bind(k["steps"] * vector(_LOG2_E, "float32", 1)))
     with k.loop(padded // WIDE) as block:
-        octaves = (top - scores(block * WIDE)) * floats(_LOG2_E)
-        code = k.bind(octaves * floats(k["steps"]))
+        code = k.bind((top - scores(block * WIDE)) * rate)
         # Less than, not the minimum: NaN becomes the last code, and no index.
         inside = both(exist(block * WIDE, length), code < last)
         codes = rounded(select(inside, code, last))
