@@ -1,5 +1,6 @@
 """Shift-add: which layers become codes, in which format, how well, and what is refused."""
 
+import functools
 import json
 
 import numpy as np
@@ -48,6 +49,9 @@ def optimized(text: str = "shift-add", **options):
     return addax.optimize(source, allow=(text,), **given)
 
 
+standard = functools.cache(lambda bits: optimized(bits=bits))
+
+
 def error(made, source: ir.Model | None = None) -> float:
     """Relative, on fresh inputs."""
     x = (np.random.default_rng(9).normal(size=(64, 5, 64)) @ MIX).astype(np.float32)
@@ -70,7 +74,7 @@ def operators(made) -> list[str]:
     ],
 )
 def test_every_layer_becomes_codes_of_so_many_bits(bits, formats, bound):
-    made = optimized(bits=bits)
+    made = standard(bits)
     layers = made.report.layers
     assert ["up", "down", "head"] == [layer.name for layer in layers]
     assert [(128, 64), (64, 128), (80, 64)] == [(x.outputs, x.inputs) for x in layers]
@@ -95,7 +99,7 @@ def test_the_interface_and_the_caller_s_model_stay_and_runs_repeat():
 
 
 def test_the_report_has_a_line_for_each_layer_in_text_and_json():
-    made = optimized(bits=3)
+    made = standard(3)
     printed = str(made.report)
     for layer in made.report.layers:
         line = next(line for line in printed.splitlines() if line.split()[:1] == [layer.name])
@@ -108,7 +112,7 @@ def test_the_report_has_a_line_for_each_layer_in_text_and_json():
 
 
 def test_compensation_lowers_the_error_and_none_without_data_is_said():
-    plain, ours = optimized("shift-add{compensate=False}", bits=2), optimized(bits=2)
+    plain, ours = optimized("shift-add{compensate=False}", bits=2), standard(2)
     assert error(ours) < 0.9 * error(plain)
     blind = optimized(bits=2, calibration=None)
     assert "without calibration data weights are rounded one by one" in blind.report.notes[0]
@@ -118,7 +122,7 @@ def test_compensation_lowers_the_error_and_none_without_data_is_said():
 
 
 def test_errors_are_those_of_held_out_samples_and_of_what_comes_before():
-    sequential, apart = optimized(bits=2), optimized("shift-add{sequential=False}", bits=2)
+    sequential, apart = standard(2), optimized("shift-add{sequential=False}", bits=2)
     first, same = sequential.report.layers[0], apart.report.layers[0]
     assert (first.output_error, first.format) == (same.output_error, same.format)
     assert sequential.report.layers[1].output_error != apart.report.layers[1].output_error
@@ -129,7 +133,7 @@ def test_errors_are_those_of_held_out_samples_and_of_what_comes_before():
 
 @pytest.mark.parametrize("share", [0.9, 1.2])
 def test_bytes_of_all_weights_stay_within_the_budget(share):
-    three = optimized(bits=3).report.after.weight_bytes
+    three = standard(3).report.after.weight_bytes
     made = optimized(bits="auto", max_bytes=int(share * three))
     assert made.report.after.weight_bytes <= share * three
     assert len({layer.format for layer in made.report.layers}) > 1
@@ -348,7 +352,7 @@ def test_float16_keeps_its_type():
 
 
 def test_fuel_stops_between_layers():
-    spent = optimized(bits=3).report.rewrites
+    spent = standard(3).report.rewrites
     made = optimized(bits=3, fuel=spent - 1)
     assert ["up", "down"] == [layer.name for layer in made.report.layers]
 
