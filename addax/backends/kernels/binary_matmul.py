@@ -10,7 +10,7 @@ import functools
 
 from addax.backends.kernels.codebook_matmul import decoded_matmul
 from addax.backends.kernels.linear import add_group, float_sums, store_rows, token_blocks, total
-from addax.backends.kernels.vocabulary import TILE, Vocabulary
+from addax.backends.kernels.vocabulary import TILE, Scratch, Vocabulary
 from addax.backends.tvm.builder import Builder, Value
 
 _AHEAD = 2048  # bytes: how far before its use a line of planes is asked for
@@ -22,7 +22,7 @@ def few(k: Builder, isa: Vocabulary, planes: int) -> None:
 
     def body(tile: Value, m: Value, tokens: int) -> None:
         vectors = isa.beside(tokens)
-        with k.loop(isa.parts(vectors)) as part:
+        with isa.each_part(k, vectors) as part:
             row = k.bind(part * (isa.lanes * vectors))
             totals = float_sums(k, isa, vectors, tokens)
             with k.loop(k["groups"]) as g:
@@ -30,8 +30,9 @@ def few(k: Builder, isa: Vocabulary, planes: int) -> None:
                 add_group(k, isa, totals, sums, (tile, row, g, m), multiplied=False)
             store_rows(k, isa, totals, tile, row, m)
 
-    with k.loop(k["t0"], k["t1"]) as tile:
-        token_blocks(k, isa.tokens, lambda m, tokens: body(tile, m, tokens))
+    most = isa.tokens
+    with isa.tiles(k) as tile:
+        token_blocks(k, most, lambda m, tokens: body(tile, m, tokens), isa.span(k, most))
 
 
 def _look_up_group(
@@ -79,10 +80,10 @@ def many(k: Builder, isa: Vocabulary, planes: int) -> None:
     decoded_matmul(k, isa, decode, multiplied=False)
 
 
-def _decode(k: Builder, isa: Vocabulary, planes: int, tile: Value, g: Value) -> None:
+def _decode(k: Builder, isa: Vocabulary, planes: int, to: Scratch, tile: Value, g: Value) -> None:
     steps = k.bind(k["group"] // 32)
     block = k.bind((tile * k["groups"] + g) * planes)
-    with k.loop(TILE // isa.lanes) as v:
+    with isa.each_part(k, 1) as v:
         row = k.bind(v * isa.lanes)
         factors = [
             k.bind(isa.multipliers(k["multipliers"], (block + plane) * TILE + row))
@@ -94,7 +95,7 @@ def _decode(k: Builder, isa: Vocabulary, planes: int, tile: Value, g: Value) -> 
                 for plane in range(planes)
             ]
             for j, weights in enumerate(isa.plane_weights(packed, factors)):
-                isa.store_bytes(k["weights"], ((step * 8 + j) * TILE + row) * 4, weights)
+                isa.store_bytes(to.weights, to.weight_at(step * 8 + j, row), weights)
 
 
 def _place(plane: Value, row: Value, step: Value, steps: Value) -> Value:

@@ -16,9 +16,10 @@ from addax.backends.kernels.linear import (
     store_rows,
     token_blocks,
 )
-from addax.backends.kernels.vocabulary import TILE, Bytes, Vocabulary
+from addax.backends.kernels.vocabulary import TILE, Bytes, Scratch, Vocabulary
 from addax.backends.tvm.builder import Builder, Register, Value
 
+MANY = 16  # tokens that meet a decoded group in one block of a GPU
 _AHEAD = 2048  # bytes: how far before its use a line of weights is asked for
 
 
@@ -30,7 +31,7 @@ def few(k: Builder, isa: Vocabulary, bits: int) -> None:
 
     def body(tile: Value, m: Value, tokens: int) -> None:
         vectors = isa.beside(tokens)
-        with k.loop(isa.parts(vectors)) as part:
+        with isa.each_part(k, vectors) as part:
             row = k.bind(part * (isa.lanes * vectors))
             totals = float_sums(k, isa, vectors, tokens)
             with k.loop(k["groups"]) as g:
@@ -47,8 +48,8 @@ def few(k: Builder, isa: Vocabulary, bits: int) -> None:
                 add_group(k, isa, totals, sums, (tile, row, g, m), multiplied=bits < 8)
             store_rows(k, isa, totals, tile, row, m)
 
-    with k.loop(k["t0"], k["t1"]) as tile:
-        token_blocks(k, most, lambda m, tokens: body(tile, m, tokens))
+    with isa.tiles(k) as tile:
+        token_blocks(k, most, lambda m, tokens: body(tile, m, tokens), isa.span(k, most))
 
 
 def many(k: Builder, isa: Vocabulary, bits: int) -> None:
@@ -56,61 +57,61 @@ def many(k: Builder, isa: Vocabulary, bits: int) -> None:
     table = isa.codebook(k, k["table"])
     fields = 8 // bits
 
-    def decode(tile: Value, g: Value) -> None:
+    def decode(to: Scratch, tile: Value, g: Value) -> None:
         steps = k.bind(k["group"] * bits // 32)
         start = k.bind((tile * k["groups"] + g) * steps * TILE * 4)
-        with k.loop(steps) as step, k.loop(TILE // isa.lanes) as v:
+        with k.loop(steps) as step, isa.each_part(k, 1) as v:
             packed = isa.bytes(k["codes"], start + (step * TILE + v * isa.lanes) * 4)
             for field, some in enumerate(isa.decoded(packed, bits, table)):
-                at = ((step * fields + field) * TILE + v * isa.lanes) * 4
-                isa.store_bytes(k["weights"], at, some)
+                at = to.weight_at(step * fields + field, v * isa.lanes)
+                isa.store_bytes(to.weights, at, some)
 
     decoded_matmul(k, isa, decode, multiplied=True)
 
 
 def decoded_matmul(
-    k: Builder, isa: Vocabulary, decode: Callable[[Value, Value], None], *, multiplied: bool
+    k: Builder,
+    isa: Vocabulary,
+    decode: Callable[[Scratch, Value, Value], None],
+    *,
+    multiplied: bool,
 ) -> None:
-    """`decode(tile, g)` writes biased bytes [group / 4, 64, 4] to `weights`; all tokens meet them.
+    """`decode(to, tile, g)` writes the biased weights of a group to scratch; all tokens meet them.
 
-    The float sums [rows, 64] of a tile lie in `sums`. `multiplied`: the sums of a group still want
-    its multiplier.
+    `multiplied`: the sums of a group still want its multiplier.
     """
     most = min(isa.tokens, 4)
 
-    def body(tile: Value, g: Value, m: Value, tokens: int) -> None:
+    def body(to: Scratch, tile: Value, g: Value, m: Value, tokens: int) -> None:
+        def at(v: int, j: int) -> Value:
+            return to.sum_at(m + j, row + v * isa.lanes)
+
         vectors = isa.beside(tokens)
-        with k.loop(isa.parts(vectors)) as part:
+        with isa.each_part(k, vectors) as part:
             row = k.bind(part * (isa.lanes * vectors))
 
             def weights(step: Value, v: int) -> list[Bytes]:
-                at = (step * TILE + row + v * isa.lanes) * 4
-                return [isa.bytes(k["weights"], at)]
+                return [isa.bytes(to.weights, to.weight_at(step, row + v * isa.lanes))]
 
             sums = dot_group(k, isa, weights, (vectors, tokens), k["group"] // 4, 1, g, m)
             totals = float_sums(k, isa, vectors, tokens)
             with k.when(g > 0):
-                _each(
-                    totals, lambda v, j, total: total.set(isa.floats(k["sums"], at(row, m, v, j)))
-                )
+                _each(totals, lambda v, j, total: total.set(isa.floats(to.sums, at(v, j))))
             add_group(k, isa, totals, sums, (tile, row, g, m), multiplied=multiplied)
-            _each(
-                totals,
-                lambda v, j, total: k["sums"].store(at(row, m, v, j), total.get(), isa.lanes),
-            )
+            _each(totals, lambda v, j, total: to.sums.store(at(v, j), total.get(), isa.lanes))
 
-    def at(row: Value, m: Value, v: int, j: int) -> Value:
-        return (m + j) * TILE + row + v * isa.lanes
-
-    with k.loop(k["t0"], k["t1"]) as tile:
+    with isa.tiles(k) as tile:
+        first, count = span = isa.span(k, MANY)
+        to = isa.scratch(k, MANY)
         with k.loop(k["groups"]) as g:
-            decode(tile, g)
-            token_blocks(k, most, lambda m, tokens: body(tile, g, m, tokens))
+            decode(to, tile, g)
+            token_blocks(k, most, lambda m, tokens: body(to, tile, g, m, tokens), span)
         vectors = isa.beside(1)
-        with k.loop(k["rows"]) as m, k.loop(isa.parts(vectors)) as part:
+        with k.loop(first, first + count) as m, isa.each_part(k, vectors) as part:
             row = k.bind(part * (isa.lanes * vectors))
             totals = float_sums(k, isa, vectors, 1)
-            _each(totals, lambda v, j, total: total.set(isa.floats(k["sums"], at(row, m, v, j))))
+            for v, (total,) in enumerate(totals):
+                total.set(isa.floats(to.sums, to.sum_at(m, row + v * isa.lanes)))
             store_rows(k, isa, totals, tile, row, m)
 
 

@@ -34,15 +34,23 @@ Sums = list[list[Register]]  # [vector of rows][token]
 Weights = Callable[[Value, int], Sequence[Bytes]]  # (step, vector) -> weights of each field
 
 
-def token_blocks(k: Builder, most: int, body: Callable[[Value, int], None]) -> None:
-    """body(first token, tokens) for blocks of `most` tokens, a power of two, then for the rest."""
-    rows = k["rows"]
+def token_blocks(
+    k: Builder,
+    most: int,
+    body: Callable[[Value, int], None],
+    span: tuple[Value, Value] | None = None,
+) -> None:
+    """body(first token, tokens) for blocks of `most` tokens, a power of two, then for the rest.
+
+    `span` is the first token and how many there are; by default all rows.
+    """
+    start, rows = (0, k["rows"]) if span is None else span
     with k.loop(rows // most) as block:
-        body(k.bind(block * most), most)
+        body(k.bind(start + block * most), most)
     size = most // 2
     while size:
         with k.when((rows // size) % 2 == 1):
-            body(k.bind(rows // (2 * size) * (2 * size)), size)
+            body(k.bind(start + rows // (2 * size) * (2 * size)), size)
         size //= 2
 
 

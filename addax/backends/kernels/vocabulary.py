@@ -7,6 +7,7 @@ register of 64 bytes, or a list of four scalars.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from addax.backends.tvm.builder import Builder, Pointer, Value, cast, vector
@@ -15,6 +16,25 @@ Bytes = Any  # a vector of 4 * lanes bytes, as the vocabulary holds it
 Table = Any  # a table of 64 bytes, as the vocabulary holds it
 
 TILE = 64  # output rows packed together
+
+
+class Scratch:
+    """Memory of one tile for kernels that decode a group once, lent by the caller.
+
+    Weights are bytes [group / 4, 64, 4], sums are floats [rows, 64].
+    """
+
+    def __init__(self, k: Builder) -> None:
+        self.weights: Pointer = k["weights"]
+        self.sums: Pointer = k["sums"]
+
+    def weight_at(self, four: Value, row: Value) -> Value:
+        """Where the four weights of a row of the tile lie for the columns from 4 * `four` on."""
+        return (four * TILE + row) * 4
+
+    def sum_at(self, m: Value, row: Value) -> Value:
+        """Where the sum of token `m` and a row of the tile lies."""
+        return m * TILE + row
 
 
 class Vocabulary(ABC):
@@ -42,6 +62,24 @@ class Vocabulary(ABC):
     def parts(self, vectors: int) -> int:
         """How many times a tile must be walked if `vectors` are summed side by side."""
         return TILE // (self.lanes * vectors)
+
+    # what a kernel call walks over: on a GPU the grid does
+
+    def tiles(self, k: Builder) -> AbstractContextManager[Value]:
+        """Each tile that this call computes."""
+        return k.loop(k["t0"], k["t1"])
+
+    def each_part(self, k: Builder, vectors: int) -> AbstractContextManager[Value]:
+        """Each part of a tile if `vectors` are summed side by side."""
+        return k.loop(self.parts(vectors))
+
+    def span(self, k: Builder, _most: int) -> tuple[Value, Value]:
+        """The first token of this call and how many there are; on a GPU at most `most`."""
+        return 0, k["rows"]
+
+    def scratch(self, k: Builder, _tokens: int) -> Scratch:
+        """Memory for the decoded weights of a tile and the sums of at most `tokens` tokens."""
+        return Scratch(k)
 
     # memory
 
