@@ -5,7 +5,15 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from addax.ir.numbers import BinaryCodes, CodebookCodes
+from addax.errors import OptionError
+from addax.ir.numbers import (
+    BinaryCodes,
+    CodebookCodes,
+    PackedBinary,
+    PackedCodebook,
+    pack_binary,
+    pack_codebook,
+)
 from addax.passes.fit._format import Format
 
 Floats = npt.NDArray[np.float64]
@@ -96,3 +104,17 @@ class Fitted:
         if self.codes is not None:
             return self.codes.decode()
         return np.zeros((0, 0)) if self.dense is None else self.dense
+
+    def packed(self) -> PackedBinary | PackedCodebook:
+        """The constants of the layer's op.
+
+        Raises:
+            OptionError: No op has the job's format or layout.
+        """
+        codes = self.codes
+        if codes is None or codes.multipliers is None:
+            raise OptionError(
+                f"layer {self.name!r} in {self.format} has no packed form: it has float scales or "
+                "a layout that is for comparison only"
+            )
+        return pack_binary(codes) if isinstance(codes, BinaryCodes) else pack_codebook(codes)

@@ -127,14 +127,20 @@ def _check_options(job: Job) -> None:
             f"layouts other than rows are those of binary codes; layer {job.name!r} asks for "
             f"{job.format} in {options.layout}"
         )
-    for name, least in (("damping", 0), ("sweeps", 0), ("rounds", 1)):
+    for name, least in (("damping", 0), ("sweeps", 0), ("rounds", 1), ("starts", 1)):
         if not getattr(options, name) >= least:
             raise OptionError(
                 f"expected {name} of at least {least}, got {getattr(options, name)} for layer "
                 f"{job.name!r}"
             )
-    if options.group is not None and options.group < 1:
-        raise OptionError(f"expected groups of at least one column, got {options.group}")
+    group = options.group
+    if group is not None and group < 1:
+        raise OptionError(f"expected groups of at least one column, got {group}")
+    if group is not None and job.format.executable and (group % 32 or group > 128):
+        raise OptionError(
+            f"expected groups of 32, 64, 96 or 128 columns for layer {job.name!r} in "
+            f"{job.format}, got {group}"
+        )
 
 
 def _checked_weights(job: Job) -> Floats:
