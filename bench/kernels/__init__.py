@@ -1,0 +1,1 @@
+"""Kernels of the dialect in ONNX Runtime against its own matmuls: `python -m bench.kernels`."""
