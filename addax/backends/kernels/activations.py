@@ -11,20 +11,9 @@
 A NaN or an infinity in a group makes the scale NaN, and so the outputs of the token.
 """
 
-from addax.backends.tvm.builder import (
-    Builder,
-    Value,
-    absolute,
-    bit,
-    cast,
-    counting,
-    intrinsic,
-    maximum,
-    minimum,
-    select,
-    shuffled,
-    vector,
-)
+from addax.backends.kernels.columns import Columns
+from addax.backends.kernels.vocabulary import Vocabulary
+from addax.backends.tvm.builder import Builder, Value, vector
 
 PARAMETERS = {
     "x": "float32*",
@@ -38,84 +27,51 @@ PARAMETERS = {
     "r0": "int32",
     "r1": "int32",
 }
-_WIDE = 16  # any instruction set: LLVM splits what is wider than its registers
 
 
-def quantize(k: Builder) -> None:
-    """Rows r0 to r1 of q, s and sum."""
-    with k.loop(k["r0"], k["r1"]) as m, k.loop(k["groups"]) as g:
-        largest, strange = k.register("float32", _WIDE), k.register("float32", _WIDE)
-        with k.loop(k["group"] // _WIDE) as block:
-            x = k.bind(_columns(k, m, g, block))
-            largest.set(maximum(largest.get(), absolute(x)))
-            strange.set(strange.get() + x * vector(0.0, "float32", _WIDE))
-        inverse = _scale(k, m, g, largest.get(), strange.get())
-        total = k.register("int32", _WIDE)
-        with k.loop(k["group"] // _WIDE) as block:
-            rounded = k.bind(_rounded(_columns(k, m, g, block) * inverse))
-            total.set(total.get() + rounded)
-            at = (g * k["rows"] + m) * k["group"] + block * _WIDE
-            k["q"].store(at, cast(rounded, "int8", _WIDE), _WIDE)
-        summed = intrinsic("llvm.vector.reduce.add.v16i32", "int32", 1, total.get())
-        k["sum"].store(g * k["rows"] + m, summed)
+def quantize(k: Builder, isa: Vocabulary) -> None:
+    """The rows of this call of q, s and, where it is asked for, sum."""
+    columns = isa.columns
+    with columns.groups(k) as (m, g):
+        extent = columns.extent(k)
+        with columns.runs(k) as run:
+            x = k.bind(_run(k, columns, m, g, run))
+            extent.meet(x, columns.magnitudes(x))
+        inverse = _inverse(k, columns, extent.scale(k), g * k["rows"] + m)
+        total = columns.total(k)
+        with columns.runs(k) as run:
+            x = _run(k, columns, m, g, run)
+            rounded = k.bind(columns.rounded(columns.scaled(x, inverse)))
+            total.add(rounded)
+            at = (g * k["rows"] + m) * k["group"] + run * columns.size
+            columns.store(k["q"], at, rounded)
+        if "sum" in k.parameters:
+            total.store(k["sum"], g * k["rows"] + m)
 
 
-def tables(k: Builder) -> None:
-    """Rows r0 to r1 of q and s; sum stays as it is."""
-    with k.loop(k["r0"], k["r1"]) as m, k.loop(k["groups"]) as g:
-        largest, strange = k.register("float32", _WIDE), k.register("float32", _WIDE)
-        with k.loop(k["group"] // _WIDE) as block:
-            x = k.bind(_columns(k, m, g, block))
-            pairs = k.bind(absolute(x) + shuffled(absolute(x), [i ^ 1 for i in range(_WIDE)]))
-            fours = pairs + shuffled(pairs, [i ^ 2 for i in range(_WIDE)])
-            largest.set(maximum(largest.get(), fours))
-            strange.set(strange.get() + x * vector(0.0, "float32", _WIDE))
-        inverse = _scale(k, m, g, largest.get(), strange.get())
-        with k.loop(k["group"] // _WIDE) as block:
-            scaled = k.bind(_columns(k, m, g, block) * inverse)
-            for four in range(_WIDE // 4):
-                sums = _signed_sums(scaled, 4 * four)
-                at = ((g * k["rows"] + m) * k["group"] + block * _WIDE + 4 * four) * 4
-                k["q"].store(at, cast(_rounded(sums), "int8", _WIDE), _WIDE)
+def tables(k: Builder, isa: Vocabulary) -> None:
+    """The rows of this call of q and s; sum stays as it is."""
+    columns = isa.columns
+    with columns.groups(k) as (m, g):
+        extent = columns.extent(k)
+        with columns.runs(k) as run:
+            x = k.bind(_run(k, columns, m, g, run))
+            extent.meet(x, columns.magnitudes_of_fours(k, x))
+        inverse = _inverse(k, columns, extent.scale(k), g * k["rows"] + m)
+        with columns.runs(k) as run:
+            scaled = k.bind(columns.scaled(_run(k, columns, m, g, run), inverse))
+            for first in range(0, columns.size, 4):
+                sums = columns.rounded(columns.signed_sums(scaled, first))
+                at = ((g * k["rows"] + m) * k["group"] + run * columns.size + first) * 4
+                columns.store(k["q"], at, sums)
 
 
-def _columns(k: Builder, m: Value, g: Value, block: Value) -> Value:
-    """Columns of one row, zeros where there are none."""
-    made = k.register("float32", _WIDE)
-    first = k.bind(g * k["group"] + block * _WIDE)
-    row = k.bind(m * k["columns"])
-    with k.choice(first + _WIDE <= k["columns"]) as whole:
-        with whole.then():
-            made.set(k["x"].load(row + first, _WIDE))
-        with whole.otherwise():
-            for lane in range(_WIDE):
-                there = first + lane < k["columns"]
-                value = k["x"].load(row + minimum(first + lane, k["columns"] - 1))
-                made.put(lane, select(there, value, vector(0.0, "float32", 1)))
-    return made.get()
+def _run(k: Builder, columns: Columns, m: Value, g: Value, run: Value) -> Value:
+    return columns.load(k, m, k.bind(g * k["group"] + run * columns.size))
 
 
-def _scale(k: Builder, m: Value, g: Value, largest: Value, strange: Value) -> Value:
-    """Store s = largest / 127 and give 1 / s in every lane; 1 for a group of zeros."""
-    most = k.bind(intrinsic("llvm.vector.reduce.fmax.v16f32", "float32", 1, largest))
-    odd = intrinsic(
-        "llvm.vector.reduce.fadd.v16f32", "float32", 1, vector(0.0, "float32", 1), strange
-    )
-    one = vector(1.0, "float32", 1)
-    scale = k.bind(select(most > 0, most / vector(127.0, "float32", 1), one) + odd)
-    k["s"].store(g * k["rows"] + m, scale)
-    return vector(k.bind(one / scale), "float32", _WIDE)
-
-
-def _rounded(x: Value) -> Value:
-    """To the nearest integer from -127 to 127, ties to even."""
-    return cast(intrinsic("llvm.rint.v16f32", "float32", _WIDE, x), "int32", _WIDE)
-
-
-def _signed_sums(x: Value, first: int) -> Value:
-    """The 16 sums of +-x[first], ..., +-x[first + 3]; bit t of the lane is the sign of term t."""
-    terms = [shuffled(x, [first + t] * _WIDE) for t in range(4)]
-    one = vector(1.0, "float32", _WIDE)
-    plus = [bit(counting(_WIDE), t, _WIDE) for t in range(4)]
-    signed = [terms[t] * select(plus[t], one, -one) for t in range(4)]
-    return (signed[0] + signed[1]) + (signed[2] + signed[3])
+def _inverse(k: Builder, columns: Columns, scale: Value, place: Value) -> Value:
+    """Store the scale of a group; gives 1 / scale."""
+    with columns.once(k):
+        k["s"].store(place, scale)
+    return k.bind(vector(1.0, "float32", 1) / scale)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+from addax.backends.kernels.columns import Columns
 from addax.backends.tvm.builder import Builder, Pointer, Value, cast, vector
 
 Bytes = Any  # a vector of 4 * lanes bytes, as the vocabulary holds it
@@ -45,6 +46,7 @@ class Vocabulary(ABC):
         vectors: Vectors of rows that are summed side by side, at most.
         sums: Sums that are held side by side, as the registers allow.
         tokens: The most tokens that meet a weight while it is in a register, a power of two.
+        columns: How activations are read, rounded and written.
         bias: What `codebook` and `biased` add to weights (their bytes are then unsigned), 0 or 128.
     """
 
@@ -52,6 +54,7 @@ class Vocabulary(ABC):
     vectors: int
     sums: int
     tokens: int
+    columns: Columns = Columns()
     bias: int = 0
     prefetches: bool = True
 
