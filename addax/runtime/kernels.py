@@ -1,19 +1,13 @@
 """Kernels for this machine: the library that ONNX Runtime loads, and which nodes it computes."""
 
-import contextlib
 import ctypes
 import dataclasses
 import functools
-import hashlib
-import importlib.metadata
-import importlib.util
 import logging
 import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import resources
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +15,12 @@ import onnx_ir as ir
 
 from addax.backends import targets
 from addax.backends.ort import form_of, paths_of, sources
-from addax.backends.target import Target
 from addax.errors import BuildError
 from addax.ir.dialect import DOMAIN
 from addax.runtime.build import build
+from addax.runtime.objects import generator_digest, machine_code
 
 logger = logging.getLogger(__name__)
-
-_GENERATOR = ("kernels", "targets", "tvm", "target.py")  # in addax/backends: what kernels come from
 
 
 @dataclass(frozen=True)
@@ -74,7 +66,7 @@ def host_kernels() -> Kernels:
             + (f", and ADDAX_ISA asks for {forced}" if forced else "")
         )
     best = dataclasses.replace(target, sets=tuple(chosen))
-    made = build("addax", sources(paths_of(best)), lambda: _objects(best), _key())
+    made = build("addax", sources(paths_of(best)), lambda: machine_code(best), generator_digest())
     return Kernels(made)
 
 
@@ -123,38 +115,3 @@ def _function(library: Path, name: str, result: Any) -> Any:
     function = ctypes.CDLL(str(library))[name]
     function.restype, function.argtypes = result, [ctypes.c_char_p]
     return function
-
-
-def _objects(target: Target) -> dict[str, bytes]:
-    """The machine code, which TVM makes in some seconds."""
-    if importlib.util.find_spec("tvm") is None:
-        raise BuildError(
-            "the kernels are made with TVM, which is not installed: pip install addax[tvm]"
-        )
-    try:
-        from addax.backends.tvm.objects import kernel_objects
-
-        return {f"{name}.o": data for name, data in kernel_objects(target).items()}
-    except Exception as error:  # whatever a foreign compiler raises, the bodies still run
-        raise BuildError(
-            f"TVM could not make the kernels: {type(error).__name__}: {error}; "
-            "pip install addax[tvm] has the version that does"
-        ) from error
-
-
-def _key() -> str:
-    """The digest of what makes the kernels: our generator and the version of TVM."""
-    digest = hashlib.sha256()
-    for name in _GENERATOR:
-        for file in _python_files(resources.files("addax.backends") / name):
-            digest.update(file.read_bytes())
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        digest.update(importlib.metadata.version("apache-tvm").encode())
-    return digest.hexdigest()
-
-
-def _python_files(place: Traversable) -> list[Traversable]:
-    if place.is_file():
-        return [place] if place.name.endswith(".py") else []
-    entries = sorted(place.iterdir(), key=lambda entry: entry.name)
-    return [file for entry in entries for file in _python_files(entry)]

@@ -1,6 +1,7 @@
 """Kernels of this machine: what is built, what falls back to bodies, what is told."""
 
 import ctypes
+import importlib.util
 import logging
 import subprocess
 import sys
@@ -42,7 +43,7 @@ def reference_object(target: Target) -> dict[str, bytes]:
 def no_tvm(monkeypatch, tmp_path):
     """An empty cache, and the plain kernels in place of TVM's."""
     monkeypatch.setenv("ADDAX_CACHE", str(tmp_path))
-    monkeypatch.setattr(module, "_objects", reference_object)
+    monkeypatch.setattr(module, "machine_code", reference_object)
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def test_a_processor_without_kernels(no_tvm, monkeypatch):
 
 def test_without_tvm_it_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setenv("ADDAX_CACHE", str(tmp_path))
-    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(BuildError, match=r"TVM, which is not installed: pip install addax\[tvm\]"):
         host_kernels()
 
@@ -94,7 +95,7 @@ def test_tvm_that_fails(monkeypatch, tmp_path):
 
     stand_in = types.SimpleNamespace(kernel_objects=fail)
     monkeypatch.setitem(sys.modules, "addax.backends.tvm.objects", stand_in)
-    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
     with pytest.raises(BuildError, match="TVM could not make the kernels: TypeError: no such attr"):
         host_kernels()
 
