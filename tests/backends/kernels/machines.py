@@ -1,0 +1,182 @@
+"""What runs the kernels of an instruction set: this processor, or QEMU; or why nothing does.
+
+Machine code is made by the product, and kept in its cache: a second run makes nothing.
+"""
+
+import ctypes
+import functools
+import importlib.util
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from addax.backends import targets
+from addax.backends.cache import cached, key_of
+from addax.backends.target import InstructionSet, Target
+from addax.runtime.build import build
+from addax.runtime.objects import generator_digest, machine_code
+from tests.backends.kernels.program import Argument, Call, Machine, Place
+from tests.conftest import cpu_features
+
+X86 = (targets.AVX512, targets.AVX2, targets.SCALAR, targets.NO_MULTIPLIER)
+ARM = (targets.NEON_DOT, targets.NEON)
+SETS: Mapping[str, InstructionSet] = {isa.name: isa for isa in (*X86, *ARM)}
+HARNESS = Path(__file__).with_name("harness.c")
+_MOST_ARGUMENTS = 20  # as in harness.c
+_CROSS, _QEMU = "aarch64-linux-gnu-gcc", "qemu-aarch64"
+_SECONDS = 120
+
+
+def machine(name: str) -> Machine:
+    """What runs the instruction set here; a test that asks for what cannot run is skipped."""
+    isa = SETS[name]
+    if reason := _missing(isa):
+        pytest.skip(reason)
+    return _emulated(name) if isa in ARM and not _is_arm() else _native(name)
+
+
+def _missing(isa: InstructionSet) -> str:
+    if not targets.host().sets:
+        return "addax has no kernels for this processor"
+    if isa in ARM and not _is_arm():
+        absent = [tool for tool in (_CROSS, _QEMU) if shutil.which(tool) is None]
+        if absent:
+            return f"{isa.name} runs under QEMU, which needs {' and '.join(absent)}"
+    elif isa in (targets.AVX512, targets.AVX2, targets.SCALAR) and _is_arm():
+        return f"{isa.name} is for x86-64, this is {platform.machine()}"
+    else:
+        features = {name.replace("_", "") for name in cpu_features()}
+        features |= {"dotprod"} & {name.replace("asimddp", "dotprod") for name in features}
+        absent = [name for name in isa.requires if name not in features]
+        if absent:
+            return f"this processor has no {', '.join(absent)}"
+    if importlib.util.find_spec("tvm") is None:
+        return "kernels are made with TVM: pip install addax[tvm]"
+    return ""
+
+
+def _is_arm() -> bool:
+    return platform.machine().lower() in {"aarch64", "arm64"}
+
+
+@functools.cache
+def _native(name: str) -> Machine:
+    target = Target(name, targets.host().triple, (SETS[name],))
+    path = build(
+        f"kernels-{name}",
+        {},
+        lambda: machine_code(target),
+        key_of((generator_digest(), target.triple)),
+    )
+    return _Native(name, ctypes.CDLL(str(path)))
+
+
+class _Native:
+    """This processor, through ctypes."""
+
+    def __init__(self, isa: str, library: ctypes.CDLL) -> None:
+        self._isa, self._library = isa, library
+
+    def run(self, memory: np.ndarray, calls: Sequence[Call]) -> np.ndarray:
+        whole = np.zeros(len(memory) + 64, np.uint8)
+        start = -whole.ctypes.data % 64
+        aligned = whole[start : start + len(memory)]
+        aligned[:] = memory
+        for call in calls:
+            function = self._library[f"addax_{call.kernel}_{self._isa}"]
+            function.restype = None
+            function(*(_c_argument(aligned.ctypes.data, one) for one in call.arguments))
+        return aligned
+
+
+def _c_argument(base: int, argument: Argument) -> object:
+    if argument is None:
+        return ctypes.c_void_p()
+    if isinstance(argument, Place):
+        return ctypes.c_void_p(base + argument.start)
+    return (ctypes.c_float if isinstance(argument, float) else ctypes.c_int32)(argument)
+
+
+@functools.cache
+def _emulated(name: str) -> Machine:
+    target = Target(name, "aarch64-linux-gnu", (SETS[name],))
+    objects = machine_code(target)
+    return harness((_CROSS, "-static"), (_QEMU, "-cpu", "max"), name, objects)
+
+
+def harness(
+    compiler: Sequence[str], runner: Sequence[str], isa: str, objects: Mapping[str, bytes]
+) -> Machine:
+    """A program of `harness.c` and the kernels, each time started by `runner`."""
+    header, numbers = _calls_header(isa)
+    files = {"harness.c": HARNESS.read_bytes(), "calls.h": header.encode(), **objects}
+
+    def make(path: Path) -> None:
+        with tempfile.TemporaryDirectory(prefix="addax-harness-") as folder:
+            for file, data in files.items():
+                (Path(folder) / file).write_bytes(data)
+            inputs = ["harness.c", *objects]
+            command = [*compiler, "-std=c11", "-O1", *inputs, "-lm", "-o", str(path)]
+            subprocess.run(command, cwd=folder, check=True, timeout=_SECONDS)
+
+    key = key_of((*compiler, *(part for item in files.items() for part in item)))
+    return _Harness((*runner, str(cached(key, "harness", make))), numbers)
+
+
+def _calls_header(isa: str) -> tuple[str, dict[str, int]]:
+    """C text that calls each kernel by its number, and the numbers."""
+    from addax.backends.kernels.catalogue import KERNELS  # loads TVM
+
+    declared, cases, numbers = [], [], {}
+    for number, (name, kernel) in enumerate(KERNELS.items()):
+        kinds = kernel.parameters.values()
+        types = ", ".join("void *" if kind.endswith("*") else _C_TYPES[kind] for kind in kinds)
+        given = ", ".join(
+            f"at(a[{i}])" if kind.endswith("*") else f"{_READERS[kind]}(a[{i}])"
+            for i, kind in enumerate(kinds)
+        )
+        declared.append(f"void addax_{name}_{isa}({types});\n")
+        cases.append(f"    case {number}: addax_{name}_{isa}({given}); break;\n")
+        numbers[name] = number
+    body = "static void call_kernel(int64_t number, const int64_t *a) {\n    switch (number) {\n"
+    return "".join((*declared, body, *cases, "    }\n}\n")), numbers
+
+
+_C_TYPES = {"int32": "int32_t", "float32": "float"}
+_READERS = {"int32": "(int32_t)", "float32": "real"}
+
+
+class _Harness:
+    """A process for each program."""
+
+    def __init__(self, command: Sequence[str], numbers: Mapping[str, int]) -> None:
+        self._command, self._numbers = command, numbers
+
+    def run(self, memory: np.ndarray, calls: Sequence[Call]) -> np.ndarray:
+        made = np.full((len(calls), 1 + _MOST_ARGUMENTS), -1, np.int64)
+        for row, call in zip(made, calls, strict=True):
+            row[0] = self._numbers[call.kernel]
+            row[1 : 1 + len(call.arguments)] = [_number(one) for one in call.arguments]
+        head = np.array([len(memory), len(calls)], np.int64)
+        with tempfile.TemporaryDirectory(prefix="addax-program-") as folder:
+            path = Path(folder) / "program"
+            path.write_bytes(head.tobytes() + made.tobytes() + memory.tobytes())
+            done = subprocess.run(
+                [*self._command, str(path)], capture_output=True, timeout=_SECONDS, check=False
+            )
+            assert 0 == done.returncode, done.stderr.decode(errors="replace")
+            return np.fromfile(path, np.uint8, len(memory))
+
+
+def _number(argument: Argument) -> int:
+    if argument is None:
+        return -1
+    if isinstance(argument, Place):
+        return argument.start
+    return int(np.float32(argument).view(np.int32)) if isinstance(argument, float) else argument
