@@ -38,8 +38,11 @@ class BinaryCodes:
     def decode(self) -> Floats:
         """The weights that the codes stand for, float64[N, K]."""
         columns = self.signs.shape[1]
-        alpha = np.repeat(self.alpha, self.group, axis=1)[:, :columns]
-        return np.asarray(np.sum(np.where(self.signs, alpha, -alpha), axis=2))
+        made = np.zeros(self.signs.shape[:2])
+        for i in range(self.signs.shape[2]):
+            alpha = np.repeat(self.alpha[:, :, i], self.group, axis=1)[:, :columns]
+            made += np.where(self.signs[:, :, i], alpha, -alpha)
+        return made
 
 
 def binary_codes(

@@ -40,7 +40,7 @@ def decode(scheme: Scheme, codes: npt.NDArray[np.uint8], theta: Array, group: in
     made = np.empty(codes.shape, np.float32)
     for g in range(len(theta)):
         part = slice(g * group, (g + 1) * group)
-        made[part] = np.einsum("knq,nq->kn", scheme.basis[codes[part]], theta[g])
+        made[part] = _combined(_planes(scheme, codes[part]), theta[g])
     return made
 
 
@@ -48,11 +48,13 @@ def descend(
     scheme: Scheme, state: State, weights: Array, moment: Array, group: int, sweeps: int
 ) -> None:
     """Go through all groups up to `sweeps` times, until a time gains little."""
-    state.pull = moment @ (weights - state.made)
+    whole = moment @ weights
+    state.pull = whole - moment @ state.made
     before = float(np.sum(row_errors(state, weights)))
     for _ in range(sweeps):
-        _sweep(scheme, state, moment, group)
-        _move_rows(scheme, state, weights, moment)
+        for g in range(len(state.theta)):
+            _move_group(scheme, state, moment, g, group)
+        _move_rows(scheme, state, whole)
         now = float(np.sum(row_errors(state, weights)))
         if now > before * (1 - _LITTLE):
             break
@@ -61,36 +63,34 @@ def descend(
 
 def row_errors(state: State, weights: Array) -> npt.NDArray[np.float64]:
     """d H d^T of each row, [N]."""
-    apart = (weights - state.made).astype(np.float64)
-    return np.asarray(np.einsum("kn,kn->n", apart, state.pull))
+    return _dots(weights - state.made, state.pull).astype(np.float64)
 
 
-def _move_rows(scheme: Scheme, state: State, weights: Array, moment: Array) -> None:
-    """Least squares for the float of each row."""
-    if state.row is None or scheme.allowed is None:
-        return
-    spread = moment @ weights - state.pull  # H Q
-    power = np.einsum("kn,kn->n", state.made, spread)
-    side = np.einsum("kn,kn->n", state.made, state.pull)
-    factor = np.where(power > 0, 1 + side / np.where(power > 0, power, 1), 1)
-    factor = np.where(factor > 0, factor, 1).astype(np.float32)
-    state.row *= factor
-    state.theta *= factor[:, None]
-    state.made *= factor
-    state.pull = moment @ (weights - state.made)
+def _dots(x: Array, y: Array) -> Array:
+    return np.asarray(np.einsum("kn,kn->n", x, y))
 
 
-def _sweep(scheme: Scheme, state: State, moment: Array, group: int) -> None:
-    """First a group's scales, then its codes, column by column."""
-    for g in range(len(state.theta)):
-        part = slice(g * group, min((g + 1) * group, len(moment)))
-        inner = moment[part, part]
-        before = state.made[part].copy()
-        pull = state.pull[part].copy()
-        pull = _move_scales(scheme, state, g, part, inner, pull)
-        _move_codes(scheme, state, g, part, inner, pull)
-        change = state.made[part] - before
-        state.pull -= moment[:, part] @ change
+def _planes(scheme: Scheme, codes: npt.NDArray[np.uint8]) -> list[Array]:
+    """What each scale of the group is multiplied by, [S, N] for each of the q scales."""
+    return [column[codes] for column in np.ascontiguousarray(scheme.basis.T)]
+
+
+def _combined(planes: list[Array], theta: Array) -> Array:
+    made = planes[0] * theta[:, 0]
+    for i in range(1, len(planes)):
+        made += planes[i] * theta[:, i]
+    return made
+
+
+def _move_group(scheme: Scheme, state: State, moment: Array, g: int, group: int) -> None:
+    """First the group's scales, then its codes, column by column."""
+    part = slice(g * group, min((g + 1) * group, len(moment)))
+    inner = moment[part, part]
+    before = state.made[part].copy()
+    pull = state.pull[part].copy()
+    _move_scales(scheme, state, g, part, inner, pull)
+    _move_codes(scheme, state, g, part, inner, pull)
+    state.pull -= moment[:, part] @ (state.made[part] - before)
 
 
 def _move_codes(
@@ -108,27 +108,36 @@ def _move_codes(
 
 def _move_scales(
     scheme: Scheme, state: State, g: int, part: slice, inner: Array, pull: Array
-) -> Array:
+) -> None:
     """Least squares for the scales of a group under H, taken where it lowers the error."""
     theta = state.theta[g]
-    basis = scheme.basis[state.codes[part]]  # [S, N, q]
-    planes = basis.shape[2]
-    spread = np.stack([inner @ basis[:, :, i] for i in range(planes)], axis=2)
-    gram = np.einsum("sni,snj->nij", basis, spread)
-    side = np.einsum("sni,sn->ni", basis, pull)
+    planes = _planes(scheme, state.codes[part])
+    spread = [inner @ plane for plane in planes]
+    gram = np.array([[_dots(one, other) for one in planes] for other in spread])
+    gram = gram.transpose(2, 0, 1).astype(np.float64)
+    side = np.stack([_dots(plane, pull) for plane in planes], axis=1).astype(np.float64)
     ridge = np.maximum(_RIDGE * np.trace(gram, axis1=1, axis2=2), 1e-30)
-    step = np.linalg.solve(gram + ridge[:, None, None] * np.eye(planes), side[..., None])[..., 0]
-    moved = (theta + step).astype(np.float32)
+    ridged = gram + ridge[:, None, None] * np.eye(len(planes))
+    moved = theta + np.linalg.solve(ridged, side[..., None])[..., 0]
     if not scheme.is_signed:
         moved = np.maximum(moved, 0)
-    best, gain = theta, np.zeros(len(theta), np.float32)
-    for candidate in (scheme.rounded(moved, state.row),):
-        delta = candidate - theta
-        cost = np.einsum("ni,nij,nj->n", delta, gram, delta) - 2 * np.sum(delta * side, axis=1)
-        better = cost < gain
-        best = np.where(better[:, None], candidate, best)
-        gain = np.where(better, cost, gain)
-    state.theta[g] = best
-    change = np.einsum("snq,nq->sn", basis, best - theta)
-    state.made[part] += change
-    return np.asarray(pull - np.einsum("snq,nq->sn", spread, best - theta))
+    delta = scheme.rounded(moved.astype(np.float32), state.row) - theta
+    cost = np.einsum("ni,nij,nj->n", delta, gram, delta) - 2 * np.sum(delta * side, axis=1)
+    delta = np.where(cost[:, None] < 0, delta, 0)
+    state.theta[g] += delta
+    state.made[part] += _combined(planes, delta)
+    pull -= _combined(spread, delta)
+
+
+def _move_rows(scheme: Scheme, state: State, whole: Array) -> None:
+    """Least squares for the float of each row; whole = H W."""
+    if state.row is None or scheme.allowed is None:
+        return
+    spread = whole - state.pull  # H Q
+    power, side = _dots(state.made, spread), _dots(state.made, state.pull)
+    factor = np.where(power > 0, 1 + side / np.where(power > 0, power, 1), 1)
+    factor = np.where(factor > 0, factor, 1).astype(np.float32)
+    state.row *= factor
+    state.theta *= factor[:, None]
+    state.made *= factor
+    state.pull = whole - factor * spread

@@ -110,5 +110,13 @@ def output_error(weights: Floats, decoded: Floats, hessian: Floats | None) -> fl
     """sqrt(tr(D H D^T) / tr(W H W^T)), D = weights - decoded; NaN without second moments."""
     if hessian is None:
         return float("nan")
-    apart, size = (max(float(np.sum((x @ hessian) * x)), 0.0) for x in (weights - decoded, weights))
-    return 0.0 if apart == 0 else float(np.sqrt(apart / size)) if size > 0 else float("inf")
+    # In float32: the sums are of squares in H, so that rounding stays relative.
+    moment = (hessian / (float(np.abs(hessian).max()) or 1.0)).astype(np.float32)
+    reach = float(np.abs(weights).max()) or 1.0
+
+    def size(x: Floats) -> float:
+        short = (x / reach).astype(np.float32)
+        return max(float(np.einsum("nk,nk->n", short @ moment, short).astype(float).sum()), 0.0)
+
+    apart, whole = size(weights - decoded), size(weights)
+    return 0.0 if apart == 0 else float(np.sqrt(apart / whole)) if whole > 0 else float("inf")

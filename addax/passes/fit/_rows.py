@@ -1,5 +1,7 @@
 """Layout `rows`: a group is a run of columns in one row, as the packed layouts have it."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -18,7 +20,14 @@ def fit_rows(problem: Problem, scheme: Scheme, given: Format, options: FitOption
     theta = np.stack([_scales(problem, scheme, part, options) for part in parts])
     row = _row_floats(problem, scheme, given, theta)
     if row is not None:
-        theta = np.stack([_scales(problem, scheme, part, options, row) for part in parts])
+        # Powers of two are far apart: what is best among real scales is no good start for them.
+        again = given.scales == "powers"
+        theta = np.stack(
+            [
+                _scales(problem, scheme, part, options, row, None if again else [start])
+                for part, start in zip(parts, theta, strict=True)
+            ]
+        )
     if problem.moments is None:
         return _nearest(problem, scheme, theta, row)
     moments = problem.moments
@@ -38,9 +47,15 @@ def _parts(problem: Problem) -> list[slice]:
 
 
 def _scales(
-    problem: Problem, scheme: Scheme, part: slice, options: FitOptions, row: Array | None = None
+    problem: Problem,
+    scheme: Scheme,
+    part: slice,
+    options: FitOptions,
+    row: Array | None = None,
+    starts: Sequence[Array] | None = None,
 ) -> Array:
-    return fit_scales(scheme, problem.weights[part], problem.importance[part], options.rounds, row)
+    weights, importance = problem.weights[part], problem.importance[part]
+    return fit_scales(scheme, weights, importance, options.rounds, row, starts)
 
 
 def _row_floats(problem: Problem, scheme: Scheme, given: Format, theta: Array) -> Array | None:

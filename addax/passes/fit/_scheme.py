@@ -5,6 +5,7 @@ scale; for binary codes, basis[c] is the c-th vector of q signs and theta are th
 planes. So one algorithm serves all formats. Weights stand transposed here, a column a row.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,11 +75,9 @@ class Levels:
 
     def nearest(self, target: Array) -> tuple[npt.NDArray[np.uint8], Array]:
         """Codes and values of the levels nearest to target[N]."""
-        place = (target > self.middles).sum(axis=0)[None]
-        return (
-            np.take_along_axis(self.codes, place, axis=0)[0],
-            np.take_along_axis(self.values, place, axis=0)[0],
-        )
+        count = target.size
+        place = np.count_nonzero(target > self.middles, axis=0) * count + np.arange(count)
+        return self.codes.ravel()[place], self.values.ravel()[place]
 
 
 def make_levels(scheme: Scheme, theta: Array) -> Levels:
@@ -91,7 +90,12 @@ def make_levels(scheme: Scheme, theta: Array) -> Levels:
 
 
 def fit_scales(
-    scheme: Scheme, x: Array, weight: Array, rounds: int, row: Array | None = None
+    scheme: Scheme,
+    x: Array,
+    weight: Array,
+    rounds: int,
+    row: Array | None = None,
+    starts: Sequence[Array] | None = None,
 ) -> Array:
     """Scales [N, q] that make the weighted squared error of x[S, N] small; weight[S].
 
@@ -100,7 +104,7 @@ def fit_scales(
     """
     sums = _Sums(x, weight)
     best, least = None, np.full(x.shape[1], np.inf)
-    for theta in _starts(scheme, x, weight):
+    for theta in _starts(scheme, x, weight) if starts is None else starts:
         theta = scheme.rounded(theta, row)
         if best is None:
             best = theta
@@ -131,7 +135,7 @@ class _Sums:
     def step(self, scheme: Scheme, theta: Array) -> tuple[npt.NDArray[np.float64], Array]:
         """The error of scales theta[N, q] with the nearest codes; what scales fit those codes."""
         levels = make_levels(scheme, theta)
-        below = np.stack([(self.x <= middle).sum(axis=0) for middle in levels.middles])
+        below = np.stack([np.count_nonzero(self.x <= middle, axis=0) for middle in levels.middles])
         edges = np.concatenate(
             [np.zeros((1, below.shape[1]), np.int64), below,
              np.full((1, below.shape[1]), len(self.x))]

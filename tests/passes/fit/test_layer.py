@@ -78,7 +78,7 @@ def test_what_is_fitted_is_what_its_packed_form_says(seed, text, rows, columns, 
     expected = np.sqrt(
         np.trace(difference @ hessian @ difference.T) / np.trace(weights @ hessian @ weights.T)
     )
-    assert fitted.output_error == pytest.approx(expected, rel=1e-6)
+    assert fitted.output_error == pytest.approx(expected, rel=1e-4)
     assert fitted.bytes == packed.nbytes
     again = fit(job)
     assert np.array_equal(fitted.decoded, again.decoded)
