@@ -11,7 +11,6 @@ from addax.ir.numbers import (
     Codebook,
     CodebookCodes,
     Multipliers,
-    fit_codebook,
     relative_error,
 )
 from addax.passes.fit._descent import State
@@ -21,6 +20,7 @@ from addax.passes.fit._problem import Problem, make_problem
 from addax.passes.fit._rows import fit_rows
 from addax.passes.fit._scheme import make_scheme
 from addax.passes.fit._sharing import fit_sharing, shared_bytes
+from addax.passes.fit._table import fit_table
 
 Floats = npt.NDArray[np.float64]
 
@@ -69,9 +69,8 @@ def _table(given: Format, problem: Problem) -> tuple[int, ...]:
     if given.kind == "powers":
         return POWERS_OF_TWO_4.table
     if given.kind == "fitted":
-        importance = problem.importance if problem.importance.any() else None
-        book = fit_codebook(problem.weights.T, given.bits, problem.group, importance=importance)
-        return book.table
+        scheme = make_scheme(given, tuple(range(1 << given.bits)))
+        return fit_table(problem, scheme, given.bits)
     half = 1 << given.bits - 1
     return tuple(range(-half, half)) if given.kind == "uniform" else ()
 
