@@ -11,7 +11,7 @@ Use it so:
 import difflib
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -39,11 +39,13 @@ from addax.report import Report, Size
 if TYPE_CHECKING:
     import torch
 
+    from addax.backends.tvm.library import Library
     from addax.runtime.calibrate import Batches
     from addax.runtime.kernels import Kernels
     from addax.runtime.session import Session
+    from addax.runtime.tvm_session import TvmSession
 
-TARGETS = ("host", "portable")
+TARGETS = ("host", "portable", "tvm")
 _SHIFT_ADD = "shift-add"
 
 
@@ -54,7 +56,7 @@ class Optimized:
     `model` is the graph; treat it as read-only. After `optimize(verify=True)`, `certificate` says
     step by step what was done, and `original` is the graph that it was done to. `kernels` is the
     library that computes the ops of the dialect on this machine; None if they run through their
-    bodies.
+    bodies. `library` is the whole model in machine code, for the target "tvm" only.
     """
 
     model: ir.Model
@@ -63,9 +65,10 @@ class Optimized:
     certificate: Certificate | None = None
     original: ir.Model | None = None
     kernels: "Kernels | None" = None
+    library: "Library | None" = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the model in ONNX Runtime.
+        """Run the model: in ONNX Runtime, or for the target "tvm" as machine code.
 
         Positional arguments are the inputs in order, keywords the inputs by name; tensors of
         torch or arrays. Returns the output, or a tuple of outputs, as tensors of torch if an
@@ -90,8 +93,12 @@ class Optimized:
         return values[0] if len(values) == 1 else values
 
     @cached_property
-    def session(self) -> "Session":
-        """The model loaded in ONNX Runtime; made at the first call and kept."""
+    def session(self) -> "Session | TvmSession":
+        """The model loaded in what runs it; made at the first call and kept."""
+        if self.library is not None:
+            from addax.runtime.tvm_session import TvmSession
+
+            return TvmSession(self.library)
         from addax.runtime.session import Session
 
         if self.kernels is None:
@@ -104,6 +111,8 @@ class Optimized:
         A model that has ops of the dialect is written with their bodies in standard ops; for the
         target "host", `model.onnx` gets a `model.addax.so` (`.dylib`, `.dll`) that makes it fast.
         `addax.load("model.onnx")` runs both, and says how other programs do.
+        For the target "tvm", a path that does not end in `.onnx` gets the model as a shared
+        library, which `addax.runtime.tvm_session.TvmSession.load("model.so")` runs.
 
         Args:
             path: Where; written under a temporary name and renamed.
@@ -112,6 +121,9 @@ class Optimized:
         Raises:
             ModelFileError: If it cannot be written; nothing half-written stays.
         """
+        if self.library is not None and not os.fspath(path).endswith(".onnx"):
+            self.library.save(path)
+            return
         model = self._to_ort()
         if self.kernels is None:
             save(model, path, external_data=external_data)
@@ -160,7 +172,9 @@ def optimize(
         model: An `nn.Module`, `fx.GraphModule`, `ExportedProgram`, a path to an ONNX file, its
             bytes, a `ModelProto` or an `onnx_ir.Model`. It is never changed.
         example_inputs: For a module of torch: a tensor, or a tuple or dict of them.
-        target: Where it shall run: "host" (this machine) or "portable" (any ONNX Runtime).
+        target: Where it shall run: "host" (this machine), "portable" (any ONNX Runtime), or "tvm"
+            (the whole model as machine code for this processor; "tvm{tune=60}" first searches for
+            faster loops for 60 seconds).
         allow: Families of approximate rewrites that may be used, by name, with their options where
             wanted: ("channel-idle{ratio=0.5}",).
         calibration: Batches of real inputs, for approximate families: each a tensor or array, a
@@ -185,6 +199,7 @@ def optimize(
 
     Raises:
         OptionError: If an option does not exist or does not fit the others.
+        MissingPackageError: If `target` is "tvm" and TVM is missing.
         ModelFileError, InvalidGraphError, UnsupportedOpError: If `model` cannot be read.
         ExportError, InputError: If a module cannot be exported on `example_inputs`.
         ConvergenceError: If rewriting does not end.
@@ -234,12 +249,23 @@ def optimize(
 
             kernels, told = kernels_for(graph, shown.step)
             notes += told
+        library = _compiled(graph, target, shown.step)
     certificate = None if recorder is None else recorder.certificate(__version__)
     if recorder is not None:
         notes = (recorder.summary, *notes)
     after, seconds = Size.of(graph), time.perf_counter() - began
     report = Report.of(str(plan), before, after, statistics, seconds, notes, layers)
-    return Optimized(graph, report, target, certificate, original if verify else None, kernels)
+    original = original if verify else None
+    return Optimized(graph, report, target, certificate, original, kernels, library)
+
+
+def _compiled(graph: ir.Model, target: str, say: Callable[[str], None]) -> "Library | None":
+    """The whole model as machine code, if that is what `target` is."""
+    if not target.startswith("tvm"):
+        return None
+    from addax.backends.to_tvm import to_tvm, tuning_time
+
+    return to_tvm(graph, tune=tuning_time(target), say=say)
 
 
 def _plan(
@@ -251,7 +277,12 @@ def _plan(
     settings: Mapping[str, Any],
 ) -> Pipeline:
     """Validate the options before any work is done; the pipeline that they ask for."""
-    _choose("target", target, TARGETS)
+    _choose("target", target.partition("{")[0], TARGETS)
+    if target.startswith("tvm"):
+        from addax.backends.to_tvm import require_tvm, tuning_time
+
+        tuning_time(target)
+        require_tvm()
     if isinstance(allow, str):
         raise OptionError(f"allow takes a sequence of names, such as allow=({allow!r},)")
     approximate = [family.name for family in families().values() if not family.is_exact]

@@ -1,5 +1,6 @@
 """Machine code by TVM for a whole model: a library for this processor, tuned on request."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
 from addax.backends.to_ort import to_ort
-from addax.errors import MissingPackageError, UnsupportedOpError
+from addax.errors import MissingPackageError, OptionError, UnsupportedOpError
 from addax.ir.evaluate import evaluate
 from addax.ir.model import clone, prune
 from addax.ir.query import static_shape
@@ -19,7 +20,9 @@ from addax.ir.shapes import ShapeInference, infer_shapes
 if TYPE_CHECKING:
     from addax.backends.tvm.library import Library
 
-__all__ = ["require_tvm", "to_tvm"]
+__all__ = ["require_tvm", "to_tvm", "tuning_time"]
+
+_TARGET = re.compile(r"tvm(?:\{\s*tune\s*=\s*(\d+(?:\.\d*)?)\s*\})?")
 
 _BROKEN_SINCE = (0, 1, 15)  # tvm.ir.save_json, pickle and MetaSchedule end in a segfault
 
@@ -53,6 +56,20 @@ def to_tvm(
 
     say("preparing the model for TVM")
     return compile_model(_prepared(model, sizes or {}), tune, say)
+
+
+def tuning_time(target: str) -> float:
+    """The seconds of tuning that a target asks for: 60 for "tvm{tune=60}", 0 for "tvm".
+
+    Raises:
+        OptionError: If there is anything else in the braces.
+    """
+    found = _TARGET.fullmatch(target)
+    if found is None:
+        raise OptionError(
+            f'target={target!r}: expected "tvm" or "tvm{{tune=SECONDS}}", such as "tvm{{tune=60}}"'
+        )
+    return float(found[1] or 0)
 
 
 def require_tvm() -> None:

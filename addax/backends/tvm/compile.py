@@ -10,16 +10,19 @@ from addax.backends.tvm.default_schedule import default_schedule, splitting_loop
 from addax.backends.tvm.host import host
 from addax.backends.tvm.library import Interface, Library, Slot, compiled
 from addax.backends.tvm.relax_model import relax_module
+from addax.backends.tvm.tune import tuned
 
 
 def compile_model(model: ir.Model, tune: float, say: Callable[[str], None]) -> Library:
     """Machine code for this processor; arguments as for `addax.backends.to_tvm.to_tvm`."""
     target = host()
-    with target:
+    with target, splitting_loops():
         module = lowered(relax_module(model))
+        scheduled = default_schedule(module, target)
+        if tune:
+            scheduled = tuned(module, scheduled, target, tune, say)
         say("generating code with TVM")
-        with splitting_loops():
-            return compiled(default_schedule(module, target), interface(model), target)
+        return compiled(scheduled, interface(model), target)
 
 
 def lowered(module: tvm.IRModule) -> tvm.IRModule:

@@ -177,7 +177,7 @@ def _vectors(size: int, lanes: int, most: int) -> tuple[int, int]:
 
 
 def _spread(schedule: s_tir.Schedule, block: Any, lanes: int) -> None:
-    """Outer loops over the cores, the innermost in vectors if its numbers are made independently."""
+    """Outer loops over the cores, the innermost in vectors where its numbers are independent."""
     loops = schedule.get_loops(block.block_rv)
     spatial = [loop for loop, i in zip(loops, block.iters, strict=True) if i.kind == "S"]
     if block.dom_kind() != "S" * len(spatial) + "R" * (len(loops) - len(spatial)) or not spatial:

@@ -2,13 +2,10 @@
 
 import json
 import os
-import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +13,8 @@ import numpy as np
 import tvm
 from tvm import relax
 
-from addax.errors import ModelFileError
+from addax.backends.compiler import find_compiler
+from addax.errors import BuildError, ModelFileError
 
 _INTERFACE = "addax_interface"
 
@@ -97,7 +95,7 @@ class Library:
                 made = Path(folder) / "model.so"
                 self._module.export_library(str(made), fcompile=_link)
                 made.replace(target)
-        except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+        except (BuildError, OSError, RuntimeError, subprocess.SubprocessError) as error:
             raise ModelFileError(f"{target}: cannot write the library: {_first(error)}") from error
 
 
@@ -111,19 +109,10 @@ def compiled(module: tvm.IRModule, interface: Interface, target: tvm.target.Targ
 
 
 def _link(output: str, objects: Sequence[str], **_: Any) -> None:
-    command = [*_linker(), "-shared", "-fPIC", "-o", output, *objects]
+    command = [*find_compiler().command, "-shared", "-fPIC", "-o", output, *objects]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
         raise OSError(f"{command[0]} failed: {done.stderr.strip()[-500:]}")
-
-
-def _linker() -> list[str]:
-    for name in (os.environ.get("CC"), "cc", "gcc", "clang"):
-        if name and (found := shutil.which(name)):
-            return [found]
-    if find_spec("ziglang") is not None:
-        return [sys.executable, "-m", "ziglang", "cc"]
-    raise OSError("no C compiler to link with; pip install addax[compiler], or set $CC")
 
 
 def _first(error: BaseException) -> str:
