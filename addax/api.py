@@ -20,6 +20,8 @@ import numpy as np
 import onnx_ir as ir
 
 from addax import __version__
+from addax.backends.ort.project import SYSTEMS
+from addax.backends.targets import TARGETS as _MACHINES
 from addax.errors import InputError, OptionError
 from addax.frontend import to_ir
 from addax.ir.certificate import Certificate
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
     from addax.runtime.session import Session
     from addax.runtime.tvm_session import TvmSession
 
-TARGETS = ("host", "portable", "tvm")
+TARGETS = ("host", "portable", "tvm", *SYSTEMS)
 _SHIFT_ADD = "shift-add"
 
 
@@ -110,7 +112,9 @@ class Optimized:
 
         A model that has ops of the dialect is written with their bodies in standard ops; for the
         target "host", `model.onnx` gets a `model.addax.so` (`.dylib`, `.dll`) that makes it fast.
-        `addax.load("model.onnx")` runs both, and says how other programs do.
+        `addax.load("model.onnx")` runs both, and says how other programs do. For another machine,
+        say "android-arm64", a folder `model.android-arm64` gets the machine code of the kernels, a
+        CMake project of that library, the model in ORT format and a README.
         For the target "tvm", a path that does not end in `.onnx` gets the model as a shared
         library, which `addax.runtime.tvm_session.TvmSession.load("model.so")` runs.
 
@@ -120,7 +124,14 @@ class Optimized:
 
         Raises:
             ModelFileError: If it cannot be written; nothing half-written stays.
+            BuildError: If the machine code for another machine cannot be made.
         """
+        if self.target in SYSTEMS:
+            from addax.runtime.deploy import save_project
+
+            machine = _MACHINES[self.target]
+            save_project(self.model, machine, path, external_data=external_data)
+            return
         if self.library is not None and not os.fspath(path).endswith(".onnx"):
             self.library.save(path)
             return
@@ -172,9 +183,10 @@ def optimize(
         model: An `nn.Module`, `fx.GraphModule`, `ExportedProgram`, a path to an ONNX file, its
             bytes, a `ModelProto` or an `onnx_ir.Model`. It is never changed.
         example_inputs: For a module of torch: a tensor, or a tuple or dict of them.
-        target: Where it shall run: "host" (this machine), "portable" (any ONNX Runtime), or "tvm"
+        target: Where it shall run: "host" (this machine), "portable" (any ONNX Runtime), "tvm"
             (the whole model as machine code for this processor; "tvm{tune=60}" first searches for
-            faster loops for 60 seconds).
+            faster loops for 60 seconds), or a machine that `save` writes kernels for:
+            "android-arm64", "ios-arm64", "linux-arm64", "linux-x86_64".
         allow: Families of approximate rewrites that may be used, by name, with their options where
             wanted: ("channel-idle{ratio=0.5}",).
         calibration: Batches of real inputs, for approximate families: each a tensor or array, a
@@ -200,6 +212,7 @@ def optimize(
     Raises:
         OptionError: If an option does not exist or does not fit the others.
         MissingPackageError: If `target` is "tvm" and TVM is missing.
+        BuildError: If `target` is another machine and TVM, which makes code for it, is missing.
         ModelFileError, InvalidGraphError, UnsupportedOpError: If `model` cannot be read.
         ExportError, InputError: If a module cannot be exported on `example_inputs`.
         ConvergenceError: If rewriting does not end.
@@ -210,6 +223,10 @@ def optimize(
     """
     settings = {"bits": bits, "max_bytes": max_bytes, "max_error": max_error}
     plan = _plan(target, allow, calibration, pipeline, fuel, settings)
+    if target in SYSTEMS:
+        from addax.runtime.objects import require_tvm
+
+        require_tvm()
     began = time.perf_counter()
     with Progress(progress) as shown:
         shown.step("reading the model")
@@ -249,6 +266,10 @@ def optimize(
 
             kernels, told = kernels_for(graph, shown.step)
             notes += told
+        elif target in SYSTEMS:
+            from addax.runtime.deploy import planned
+
+            notes += planned(graph, _MACHINES[target])
         library = _compiled(graph, target, shown.step)
     certificate = None if recorder is None else recorder.certificate(__version__)
     if recorder is not None:

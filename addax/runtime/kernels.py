@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import onnx_ir as ir
 
@@ -92,7 +92,14 @@ def kernels_for(
     return kernels if served else None, (f"kernels: {code_paths(model, kernels)}",)
 
 
-def code_paths(model: ir.Model, kernels: Kernels | None) -> str:
+class CodePaths(Protocol):
+    """Says which nodes run where."""
+
+    def code_path(self, node: ir.Node) -> str | None:
+        """The instruction set that a node is computed with; None if it needs its body."""
+
+
+def code_paths(model: ir.Model, kernels: CodePaths | None) -> str:
     """Which nodes of the dialect run where: "avx512: 48 CodebookMatMul; bodies: 2 BinaryMatMul"."""
     counts: dict[str, Counter[str]] = {}
     for node in dialect_nodes(model):
