@@ -73,7 +73,7 @@ def dot_group(
     vectors, tokens = shape
     # One token leaves registers idle and sums waiting for each other: two sums a vector then.
     ways = min(fields, 2) if tokens == 1 else 1
-    starts = [isa.dot_start(k["sum"].load(g * k["rows"] + m + j)) for j in range(tokens)]
+    starts = [isa.dot_start(k, g * k["rows"] + m + j) for j in range(tokens)]
     sums = [
         [
             [k.register("int32", isa.lanes, starts[j] if way == 0 else None) for way in range(ways)]
@@ -129,6 +129,8 @@ def store_rows(
                 for j, total in enumerate(tokens):
                     result = total.get() * isa.floats(k["scale"], n)
                     k["y"].store((m + j) * k["columns"] + n, result, isa.lanes)
+            if isa.lanes == 1:
+                continue
             with whole.otherwise():
                 for j, total in enumerate(tokens):
                     rest = k.memory("float32", isa.lanes)

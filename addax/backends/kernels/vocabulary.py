@@ -124,9 +124,10 @@ class Vocabulary(ABC):
 
     # sums
 
-    def dot_start(self, total: Value) -> Value:
-        """The sums of 0 products, given the sum of the activations that will be met."""
-        return vector(0 if not self.bias else total * -self.bias, "int32", self.lanes)
+    def dot_start(self, k: Builder, place: Value) -> Value:
+        """The sums of 0 products; `place`: where the activations' sum lies, for the bias."""
+        start = k["sum"].load(place) * -self.bias if self.bias else 0
+        return vector(start, "int32", self.lanes)
 
     @abstractmethod
     def dot(self, sums: Value, weights: Bytes, activations: Bytes) -> Value:
