@@ -128,7 +128,8 @@ def _token(k: Builder, place: _Places, n: Value) -> None:
         total = k.bind(v * floats(k["value_weight"]) + weighted)
         squares.set(squares.get() + total * total)
         memory.store(place.u + part * WIDE, total, WIDE)
-    size = maximum(square_root(summed_lanes(squares.get())), k["epsilon"])
+    # In this order: the maximum is its second operand where either is NaN.
+    size = maximum(k["epsilon"], square_root(summed_lanes(squares.get())))
     size = floats(k.bind(size))
     first = k.bind(maximum(k["taps"] // 2 - n, 0))
     last = k.bind(minimum(k["taps"], k["tokens"] + k["taps"] // 2 - n))

@@ -63,7 +63,7 @@ def test_log_code_attention_is_its_body(form, queries, n, d, scale, seed):
     kernel = reference.log_code_attention(
         s, mask, v, codes_per_octave=per_octave, bits=bits, scale=scale
     )
-    # The same codes and sums; the body divides once, the kernel multiplies by a quotient.
+    # The same codes and sums; the body and the kernel round in another order.
     assert np.all(np.abs(kernel - body) <= np.abs(body) * 2 * np.finfo(np.float32).eps)
 
 
