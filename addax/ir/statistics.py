@@ -142,55 +142,86 @@ def observe_moments(
 
 
 class SecondMoments:
-    """E[row^T row], [K, K], of rows [M, K] that come in pieces, in float64: not centred."""
+    """E[row^T row], [K, K], of rows [M, K] that come in pieces, in float64: not centred.
+
+    Where rows have originals, which they have come to differ from, with E[row^T original] and
+    E[original^T original]; where they have none, they are their own.
+    """
 
     def __init__(self, width: int) -> None:
         self.count = 0
-        self._sum = np.zeros((width, width))
+        self._sums = np.zeros((1, width, width))
 
-    def add(self, rows: np.ndarray) -> None:
-        """Take in rows [M, K]."""
+    def add(self, rows: np.ndarray, originals: np.ndarray | None = None) -> None:
+        """Take in rows [M, K], and what they were, always or never."""
+        if originals is not None and len(self._sums) == 1:
+            self._sums = np.zeros((3, *self._sums.shape[1:]))
         for start in range(0, len(rows), _CHUNK):
             piece = rows[start : start + _CHUNK].astype(np.float64)
-            self._sum += piece.T @ piece
+            self._sums[0] += piece.T @ piece
+            if originals is not None:
+                before = originals[start : start + _CHUNK].astype(np.float64)
+                self._sums[1] += piece.T @ before
+                self._sums[2] += before.T @ before
         self.count += len(rows)
-
-    def merge(self, other: "SecondMoments") -> None:
-        """Take in the rows that `other` has taken in."""
-        self._sum += other.matrix * other.count
-        self.count += other.count
 
     @property
     def matrix(self) -> np.ndarray:
         """E[row^T row]; zeros if no row came."""
-        return self._sum / max(self.count, 1)
+        return np.asarray(self._sums[0] / max(self.count, 1))
+
+    @property
+    def cross(self) -> np.ndarray:
+        """E[row^T original]."""
+        return np.asarray(self._sums[len(self._sums) // 2] / max(self.count, 1))
+
+    @property
+    def original(self) -> np.ndarray:
+        """E[original^T original]."""
+        return np.asarray(self._sums[-1] / max(self.count, 1))
+
+
+Rows = Callable[[np.ndarray], np.ndarray]
 
 
 def observe_second_moments(
-    observer: Observer,
-    value: ir.Value,
-    rows_of: Callable[[np.ndarray], np.ndarray],
+    seen: Sequence[tuple[Observer, ir.Value]],
+    rows_of: Rows,
     *,
+    originals: Sequence[tuple[Observer, ir.Value]] = (),
     held_out: int | None = None,
 ) -> tuple[SecondMoments, SecondMoments]:
-    """Second moments of one value's rows: of samples to fit on, and of held-out ones.
+    """Second moments of the rows of values: of samples to fit on, and of held-out ones.
 
     Args:
-        observer: Shows the value.
-        value: Of the main graph.
-        rows_of: Turns the value's array into [..., K], the samples in front.
+        seen: Values of main graphs, and who shows them.
+        rows_of: Turns a value's array into [..., K], the samples in front.
+        originals: For each value what it was before it came to differ; or none.
         held_out: One sample in so many is held out, whole; None holds out none.
     """
     fitting = judging = SecondMoments(0)
-    seen = 0
-    for samples, (array,) in zip(observer.sizes(), observer.observe((value,)), strict=True):
-        made = rows_of(array)
-        rows = made.reshape(-1, made.shape[-1])
-        if not seen:
-            fitting, judging = (SecondMoments(rows.shape[1]) for _ in range(2))
-        number = seen + np.arange(len(rows)) * samples // max(len(rows), 1)
-        seen += samples
-        held = np.zeros(len(rows), bool) if held_out is None else number % held_out == held_out - 1
-        fitting.add(rows[~held])
-        judging.add(rows[held])
+    for place, (observer, value) in enumerate(seen):
+        sizes, arrays = observer.sizes(), observer.observe((value,))
+        before = _arrays(originals[place]) if originals else iter([None] * len(sizes))
+        first = 0
+        for samples, (array,), old in zip(sizes, arrays, before, strict=True):
+            rows = _flat(rows_of(array))
+            if not fitting.count + judging.count:
+                fitting, judging = (SecondMoments(rows.shape[1]) for _ in range(2))
+            number = first + np.arange(len(rows)) * samples // max(len(rows), 1)
+            first += samples
+            held = np.zeros(len(rows), bool)
+            if held_out is not None:
+                held = number % held_out == held_out - 1
+            was = None if old is None else _flat(rows_of(old))
+            for moments, chosen in ((fitting, ~held), (judging, held)):
+                moments.add(rows[chosen], None if was is None else was[chosen])
     return fitting, judging
+
+
+def _arrays(shown: tuple[Observer, ir.Value]) -> Iterator[np.ndarray | None]:
+    return (array for (array,) in shown[0].observe((shown[1],)))
+
+
+def _flat(rows: np.ndarray) -> np.ndarray:
+    return rows.reshape(-1, rows.shape[-1])

@@ -85,14 +85,26 @@ def test_an_observation_that_is_given_up_changes_nothing(graph, read):
 
 
 def test_second_moments_are_of_rows_of_all_batches_and_hold_out_whole_samples(graph, read):
-    value = values(graph)["b"]
-    rows = np.concatenate([made for (made,) in read.observe(graph, (value,))]).astype(np.float64)
-    fitting, judging = observe_second_moments(read.walk(graph), value, lambda a: a, held_out=3)
+    value, before = values(graph)["b"], values(graph)["x"]
+    rows, old = (
+        np.concatenate([made for (made,) in read.observe(graph, (v,))]).astype(np.float64)
+        for v in (value, before)
+    )
+    walk = read.walk(graph)
+    fitting, judging = observe_second_moments([(walk, value)], lambda a: a, held_out=3)
     held = np.arange(7) % 3 == 2
     assert (5, 2) == (fitting.count, judging.count)
     np.testing.assert_allclose(rows[~held].T @ rows[~held] / 5, fitting.matrix, rtol=1e-12)
     np.testing.assert_allclose(rows[held].T @ rows[held] / 2, judging.matrix, rtol=1e-12)
-    whole, none = observe_second_moments(read.walk(graph), value, lambda a: a)
-    assert (7, 0) == (whole.count, none.count)
+    np.testing.assert_array_equal(judging.matrix, judging.cross)
+    whole, none = observe_second_moments(
+        [(read.walk(graph), value)] * 2,
+        lambda a: a,
+        originals=[(read.walk(graph), before)] * 2,
+    )
+    assert (14, 0) == (whole.count, none.count)
+    np.testing.assert_allclose(rows.T @ rows / 7, whole.matrix, rtol=1e-12)
+    np.testing.assert_allclose(rows.T @ old / 7, whole.cross, rtol=1e-12)
+    np.testing.assert_allclose(old.T @ old / 7, whole.original, rtol=1e-12)
     np.testing.assert_array_equal(np.zeros((3, 3)), none.matrix)
     assert (2, 2) == SecondMoments(2).matrix.shape

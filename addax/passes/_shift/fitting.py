@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from addax.ir.numbers import BinaryCodes, pack_binary, pack_codebook
+from addax.ir.numbers import BinaryCodes, pack_binary, pack_codebook, relative_error
 from addax.ir.statistics import Layer, SecondMoments
 from addax.passes._shift.lowering import Packed
 from addax.passes._shift.moments import Moments
@@ -50,7 +50,7 @@ class Trial:
             inner,
             str(self.fitted.format),
             self.fitted.format.bits,
-            self.fitted.weight_error,
+            relative_error(self.target.matrix(), self.fitted.decoded),
             self.output_error,
             self.target.stored_bytes,
             self.fitted.bytes,
@@ -62,9 +62,9 @@ class Trial:
 class _Look:
     """What calibration data says of the rows of a group."""
 
-    hessian: np.ndarray | None = None
+    fitting: SecondMoments | None = None
     judging: SecondMoments | None = None
-    damping: float | None = None
+    damping: float = 0.0
     notes: tuple[str, ...] = ()
 
 
@@ -116,30 +116,46 @@ class Fitter:
         for group in groups:
             look = self._look(group)
             looks |= dict.fromkeys(group.targets, look)
-            if look.hessian is not None and not np.isfinite(look.hessian).all():
+            hessian = None if look.fitting is None else look.fitting.matrix
+            if hessian is not None and not np.isfinite(hessian).all():
                 continue
-            options = self.options
-            if look.damping is not None:
-                options = dataclasses.replace(options, damping=look.damping)
+            options = dataclasses.replace(self.options, damping=look.damping)
             for target in group.targets:
-                weights = target.matrix()
+                wanted = _wanted(target.matrix(), look)
                 for each in formats[target.name]:
-                    yield Job(_name(target, each), weights, look.hessian, each, options)
+                    yield Job(_name(target, each), wanted, hessian, each, options)
 
     def _look(self, group: Group) -> _Look:
+        damping = self.options.damping
         if self.moments is None:
-            return _Look()
+            return _Look(damping=damping)
         fitting, judging = self.moments.of(group.sites)
         inner = group.targets[0].size[1]
         judge = judging if judging.count else fitting
         if fitting.count >= inner:
-            return _Look(fitting.matrix, judge)
-        damping = max(self.options.damping, _FEW_ROWS_DAMPING)
+            return _Look(fitting, judge, damping)
+        damping = max(damping, _FEW_ROWS_DAMPING)
         note = (
             f"{fitting.count} rows of calibration data cannot determine {inner} columns: damping "
             f"raised to {damping:g}; give more"
         )
-        return _Look(fitting.matrix, judge, damping, (note,))
+        return _Look(fitting, judge, damping, (note,))
+
+
+def _wanted(weights: np.ndarray, look: _Look) -> np.ndarray:
+    """The weights that come nearest to x W^T when given x', what x has become.
+
+    W + W (C^T - H) (H + damping)^-1 with H = E[x'^T x'], C = E[x'^T x]: least squares, drawn
+    towards W.
+    """
+    if look.fitting is None:
+        return weights
+    moments = look.fitting.matrix
+    apart = look.fitting.cross.T - moments
+    if not np.any(apart) or not np.isfinite(apart).all():
+        return weights
+    damped = moments + look.damping * float(np.diag(moments).mean()) * np.eye(len(moments))
+    return weights + np.linalg.solve(damped, (weights @ apart).T).T
 
 
 def _name(target: Target, each: Format) -> str:
@@ -147,11 +163,11 @@ def _name(target: Target, each: Format) -> str:
 
 
 def _output_error(target: Target, fitted: Fitted, look: _Look) -> float | None:
-    """sqrt(tr((W - D) H (W - D)^T) / tr(W H W^T)), H of the rows to judge by."""
+    """sqrt(E|x W^T - x' D^T|^2 / E|x W^T|^2), x being what x' was at first, on rows to judge by."""
     if look.judging is None:
         return None
-    weights, moments = target.matrix(), look.judging.matrix
-    missed = weights - fitted.decoded
-    whole = float(np.sum((weights @ moments) * weights))
-    lost = float(np.sum((missed @ moments) * missed))
-    return math.sqrt(max(lost, 0.0) / whole) if whole > 0 else 0.0
+    judging, weights, made = look.judging, target.matrix(), fitted.decoded
+    whole = float(np.sum((weights @ judging.original) * weights))
+    shared = float(np.sum((made @ judging.cross) * weights))
+    own = float(np.sum((made @ judging.matrix) * made))
+    return math.sqrt(max(whole - 2 * shared + own, 0.0) / whole) if whole > 0 else 0.0

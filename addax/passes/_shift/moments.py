@@ -22,32 +22,35 @@ class Moments:
     Args:
         model: Rewritten meanwhile, behind what has been observed.
         calibration: Real inputs.
-        sequential: Whether rows are those that the layers before leave when they are codes;
-            otherwise they are those of the model as it is now.
+        sequential: Whether rows are those that the layers before leave when they are codes, beside
+            what they were at first; otherwise they are those of the model as it is now.
     """
 
     def __init__(self, model: ir.Model, calibration: Calibration, *, sequential: bool) -> None:
-        self._model = model if sequential else clone(model)
-        self._originals = {} if sequential else _values(self._model)
         self._calibration = calibration
-        self._walk = calibration.walk(self._model)
+        self._first = clone(model)
+        self._originals = _values(self._first)
+        self._now = model if sequential else None
+        self._walk_first = calibration.walk(self._first)
+        self._walk_now = calibration.walk(model) if sequential else None
         self._held_out = _HELD_OUT if calibration.samples >= ENOUGH else None
 
     def of(self, sites: Sequence[Site]) -> Pair:
         """Those to fit on and held-out ones (of no rows if there are few samples)."""
-        if len(sites) == 1:
-            return self._observe(self._walk, sites[0])
         # Nodes that share weights lie ahead of each other, which a walk cannot show.
-        pairs = [self._observe(_Direct(self._calibration, self._model), site) for site in sites]
-        fitting, judging = (SecondMoments(sites[0].size[1]) for _ in range(2))
-        for pair in pairs:
-            fitting.merge(pair[0])
-            judging.merge(pair[1])
-        return fitting, judging
-
-    def _observe(self, observer: Observer, site: Site) -> Pair:
-        x = self._originals.get(str(site.x.name), site.x)
-        return observe_second_moments(observer, x, site.view.rows, held_out=self._held_out)
+        alone = len(sites) == 1
+        first: Observer = self._walk_first if alone else _Direct(self._calibration, self._first)
+        originals = [(first, self._originals[str(site.x.name)]) for site in sites]
+        rows_of = sites[0].view.rows
+        if self._now is None or self._walk_now is None:
+            return observe_second_moments(originals, rows_of, held_out=self._held_out)
+        now: Observer = self._walk_now if alone else _Direct(self._calibration, self._now)
+        return observe_second_moments(
+            [(now, site.x) for site in sites],
+            rows_of,
+            originals=originals,
+            held_out=self._held_out,
+        )
 
 
 @dataclass(frozen=True)
