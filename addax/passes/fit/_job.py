@@ -48,7 +48,7 @@ class FitOptions:
     damping: float = 0.03
     group: int | None = None
     sweeps: int = 6
-    starts: int = 1
+    starts: int = 2
     rounds: int = 12
 
 

@@ -50,7 +50,7 @@ def _in_units(
         scale = fit_scales(tabled, weights[part], heavy, _ROUNDS)[:, 0].astype(np.float64)
         used = scale > 0
         values.append((weights[part][:, used] / scale[used]).ravel())
-        counts.append((heavy[:, None] * np.square(scale[used])).ravel())
+        counts.append((heavy[:, None] * np.square(scale[used])).ravel().astype(float))
     x, count = np.concatenate(values), np.concatenate(counts)
     if not x.size or not count.any():
         return None

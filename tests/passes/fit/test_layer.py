@@ -46,7 +46,7 @@ def test_output_errors_are_below_those_of_the_paper_on_a_layer_with_outliers(tex
 def test_compensation_is_worth_a_factor_and_more_starts_a_little() -> None:
     plain = fit_outliers("binary2", compensate=False)
     assert plain.output_error > 2 * fit_outliers("binary2").output_error
-    assert fit_outliers("binary2", starts=2).output_error < fit_outliers("binary2").output_error
+    assert fit_outliers("binary2").output_error < fit_outliers("binary2", starts=1).output_error
 
 
 def test_natural_order_and_scales_on_reaching_a_group_are_as_near() -> None:
@@ -54,7 +54,8 @@ def test_natural_order_and_scales_on_reaching_a_group_are_as_near() -> None:
 
 
 def test_descent_lowers_the_error_of_the_column_loop() -> None:
-    alone, more = fit_outliers("binary2", sweeps=0), fit_outliers("binary2")
+    alone = fit_outliers("binary2", sweeps=0, starts=1)
+    more = fit_outliers("binary2", starts=1)
     assert more.output_error < 0.97 * alone.output_error
 
 
