@@ -2,6 +2,7 @@
 
 import functools
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import onnx_ir as ir
@@ -349,6 +350,20 @@ def test_float16_keeps_its_type():
     y = made.session.run({"x": batches()[0].astype(np.float16)})["y"]
     assert np.float16 == y.dtype
     assert np.isfinite(y).all()
+
+
+def test_layers_are_fitted_elsewhere_and_kept(tmp_path, monkeypatch):
+    text = f"shift-add{{sequential=False,folder={str(tmp_path)!r}}}"
+    with ThreadPoolExecutor(2) as executor:
+        first = optimized(text, bits=4, executor=executor)
+    assert any(tmp_path.iterdir())
+    monkeypatch.setattr("addax.passes.fit._layer.fit_rows", None)  # nothing is fitted again
+    second = optimized(text, bits=4)
+    assert [x.bytes_after for x in first.report.layers] == [
+        x.bytes_after for x in second.report.layers
+    ]
+    a, b = (made.session.run({"x": batches()[0]})["y"] for made in (first, second))
+    np.testing.assert_array_equal(a, b)
 
 
 def test_fuel_stops_between_layers():

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from addax.cli import app
+from addax.errors import InputError
 
 TEXT = """<ir_version: 10, opset_import: ["": 18]>
 g (float[2] x) => (float[2] y) <float one = {1}> { a = Mul(x, one) b = Identity(a) y = Relu(b) }"""
@@ -42,6 +43,26 @@ def test_optimize_prints_json_for_programs(model, tmp_path):
     printed = run("optimize", model, "-o", tmp_path / "out.onnx", "--json")
     report = json.loads(printed)
     assert (3, 1) == (report["before"]["nodes"], report["after"]["nodes"])
+
+
+def test_optimize_calibrates_with_the_samples_of_a_file(tmp_path):
+    random = np.random.default_rng(0)
+    weights = random.normal(size=(64, 80)).astype(np.float32)
+    text = """<ir_version: 10, opset_import: ["": 18]>
+    g (float[N,64] x) => (float[N,80] y) { y = MatMul(x, w) }"""
+    proto = onnx.parser.parse_model(text)
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(weights, "w"))
+    path, data, out = tmp_path / "m.onnx", tmp_path / "data.npz", tmp_path / "out.onnx"
+    onnx.save(proto, path)
+    np.savez(data, x=random.normal(size=(100, 64)).astype(np.float32))
+    given = ("--allow", "shift-add", "--target", "portable", "--calibration", data, "--json")
+    for bits, name in (("4", "CodebookMatMul"), ("binary2", "BinaryMatMul")):
+        report = json.loads(run("optimize", path, "-o", out, "--bits", bits, *given))
+        assert [node.op_type for node in onnx.load(out).graph.node] == [name]
+        assert report["layers"][0]["output_error"] < 0.5
+    np.savez(data, x=np.zeros((3, 64)), z=np.zeros(4))
+    with pytest.raises(InputError, match="expected arrays with as many samples each"):
+        run("optimize", path, "-o", out, *given)
 
 
 def test_passes_lists_every_family():
