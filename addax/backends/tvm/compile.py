@@ -11,18 +11,27 @@ from addax.backends.tvm.host import host
 from addax.backends.tvm.library import Interface, Library, Slot, compiled
 from addax.backends.tvm.relax_model import relax_module
 from addax.backends.tvm.tune import tuned
+from addax.errors import UnsupportedOpError
 
 
 def compile_model(model: ir.Model, tune: float, say: Callable[[str], None]) -> Library:
     """Machine code for this processor; arguments as for `addax.backends.to_tvm.to_tvm`."""
     target = host()
     with target, splitting_loops():
-        module = lowered(relax_module(model))
-        scheduled = default_schedule(module, target)
-        if tune:
-            scheduled = tuned(module, scheduled, target, tune, say)
-        say("generating code with TVM")
-        return compiled(scheduled, interface(model), target)
+        module = relax_module(model)
+        try:
+            module = lowered(module)
+            scheduled = default_schedule(module, target)
+            if tune:
+                scheduled = tuned(module, scheduled, target, tune, say)
+            say("generating code with TVM")
+            return compiled(scheduled, interface(model), target)
+        except Exception as error:  # passes of TVM raise whatever they meet
+            lines = str(error).strip().splitlines() or [""]
+            raise UnsupportedOpError(
+                f"TVM cannot compile this model: {type(error).__name__}: {lines[-1][:300]}; fix "
+                'the sizes of the inputs if some are open, or use target="host"'
+            ) from error
 
 
 def lowered(module: tvm.IRModule) -> tvm.IRModule:

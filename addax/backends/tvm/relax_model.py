@@ -143,7 +143,8 @@ class _Walk:
             padding = [0, 0] * (len(right.ty.shape) - 1) + [0, missing]
             wide = self.builder.emit(relax.op.nn.pad(right, padding))
             wide = self.builder.emit(relax.op.matmul(left, wide))
-            made = relax.op.strided_slice(wide, axes=[-1], begin=[0], end=[size])
+            axis = len(made.ty.shape) - 1
+            made = relax.op.strided_slice(wide, axes=[axis], begin=[0], end=[size])
         return self.builder.normalize(made)
 
     def _parts(self, made: Any) -> list[Any]:

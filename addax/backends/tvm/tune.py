@@ -63,6 +63,7 @@ def tuned(
         say: Told now and then how far the search is.
     """
     began = time.monotonic()
+    say("tuning: timing the loops as they are")
     database = MemoryDatabase()
     tasks = [task for task in _tasks(module, scheduled, target, database) if task.calls]
     start = sum(task.calls * task.untuned for task in tasks)
