@@ -1,7 +1,7 @@
 """What a host must know to launch a kernel: parameters in order, blocks, threads."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 
@@ -11,11 +11,6 @@ class Extent:
 
     parameter: str
     per: int = 1
-
-    def __str__(self) -> str:
-        if self.per == 1:
-            return self.parameter
-        return f"({self.parameter} + {self.per - 1}) / {self.per}"
 
 
 @dataclass(frozen=True)
@@ -42,7 +37,7 @@ class Launch:
         return {
             "name": self.name,
             "parameters": [{"name": name, "type": kind} for name, kind in self.parameters.items()],
-            "grid": [*map(str, self.grid), "1"],
-            "threads": [self.threads, 1, 1],
+            "grid": [asdict(extent) for extent in self.grid],
+            "threads": self.threads,
             "shared_bytes": self.shared,
         }

@@ -28,13 +28,22 @@ def launches() -> dict[str, Launch]:
             grid, threads = (Extent("rows", tokens), Extent("columns", TILE)), TILE
         else:
             continue  # its body walks vectors of a processor
-        kept = {
+        unused = _OF_A_CALL | _OF_A_TARGET | _unused(name)
+        parameters = {
             key: _WORDS.get(kind, kind)
             for key, kind in kernel.parameters.items()
-            if key not in _OF_A_CALL | _OF_A_TARGET
+            if key not in unused
         }
-        made[name] = Launch(f"addax_{name}", kept, grid, threads)
+        shared = 4 * (TILE if "table" in parameters else 0 if "codes" in parameters else THREADS)
+        made[name] = Launch(f"addax_{name}", parameters, grid, threads, shared)
     return made
+
+
+def _unused(name: str) -> set[str]:
+    """Parameters that all kernels of a linear layer have and this one has no use for."""
+    if name == "int8":
+        return {"table", "multipliers"}
+    return {"table"} if name.startswith("binary") else set()
 
 
 def grid_functions(wanted: Mapping[str, Launch]) -> dict[str, Any]:

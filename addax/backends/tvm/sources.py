@@ -1,11 +1,12 @@
 """Kernels as the source text of a GPU language, and how to launch them."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import tvm
 from tvm import tirx
 
+from addax.backends.gpu.languages import LANGUAGES
 from addax.backends.gpu.launch import Launch
 from addax.backends.kernels.grids import grid_functions, launches
 
@@ -17,14 +18,26 @@ _DESCRIPTIONS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def kernel_sources(language: str) -> tuple[str, dict[str, Launch]]:
-    """The text with every kernel that a grid runs, and how to launch each, by the kernel's name.
+def kernel_sources(
+    language: str, kernels: Collection[str] | None = None
+) -> tuple[dict[str, str], dict[str, Launch]]:
+    """The text of files by their names, and how to launch each kernel by the kernel's name.
 
     Args:
         language: "cuda", "metal", "opencl" or "webgpu".
+        kernels: Which ones, without `addax_`; by default all that a grid runs.
     """
-    wanted = launches()
-    return source(language, grid_functions(wanted)), wanted
+    wanted = {
+        name: launch for name, launch in launches().items() if kernels is None or name in kernels
+    }
+    functions = grid_functions(wanted)
+    if language == "cuda":  # one kernel at a time would repeat the prelude
+        return {LANGUAGES[language].file_of(""): source(language, functions)}, wanted
+    files: dict[str, str] = {}
+    for name, function in functions.items():
+        file = LANGUAGES[language].file_of(name)
+        files[file] = files.get(file, "") + source(language, {name: function})
+    return files, wanted
 
 
 def source(language: str, functions: Mapping[str, Any]) -> str:
