@@ -47,6 +47,12 @@ def digest_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def kept(key: str, name: str) -> Path | None:
+    """The file `name` under `key` if it was made before and is whole."""
+    path = cache_folder() / key[:32] / name
+    return path if _is_whole(path) else None
+
+
 def cached(key: str, name: str, make: Callable[[Path], None]) -> Path:
     """The file `name` under `key`, made now if it is not there or not whole.
 

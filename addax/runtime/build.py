@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from addax.backends.cache import cached, key_of
+from addax.backends.cache import cached, kept, key_of
 from addax.backends.compiler import Compiler, find_compiler
 from addax.errors import BuildError
 
@@ -35,17 +35,31 @@ def build(
         BuildError: If there is no compiler, it fails, or the cache folder cannot be written.
     """
     compiler = find_compiler()
-    content = [part for item in sorted(sources.items()) for part in item]
-    parts = [sys.platform, compiler.identity, *_FLAGS, key, name, *content]
     try:
         return cached(
-            key_of(parts), name + SUFFIX, lambda path: _link(compiler, sources, objects(), path)
+            _key(compiler, name, sources, key),
+            name + SUFFIX,
+            lambda path: _link(compiler, sources, objects(), path),
         )
     except OSError as error:
         raise BuildError(
             f"the library of kernels cannot be written: {error}; set ADDAX_CACHE to a folder that "
             "can be written"
         ) from error
+
+
+def built(name: str, sources: Mapping[str, str], key: str = "") -> Path | None:
+    """The library that `build` would take from the cache; None if it would make one.
+
+    Raises:
+        BuildError: If there is no compiler.
+    """
+    return kept(_key(find_compiler(), name, sources, key), name + SUFFIX)
+
+
+def _key(compiler: Compiler, name: str, sources: Mapping[str, str], key: str) -> str:
+    content = [part for item in sorted(sources.items()) for part in item]
+    return key_of([sys.platform, compiler.identity, *_FLAGS, key, name, *content])
 
 
 def _link(

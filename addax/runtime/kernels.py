@@ -15,9 +15,10 @@ import onnx_ir as ir
 
 from addax.backends import targets
 from addax.backends.ort import form_of, paths_of, sources
+from addax.backends.target import InstructionSet, Target
 from addax.errors import BuildError
 from addax.ir.dialect import DOMAIN
-from addax.runtime.build import build
+from addax.runtime.build import build, built
 from addax.runtime.objects import generator_digest, machine_code
 
 logger = logging.getLogger(__name__)
@@ -53,11 +54,34 @@ def host_kernels() -> Kernels:
     Raises:
         BuildError: If they cannot be built; the message says what to install.
     """
-    target = targets.host()
-    # A library without kernels knows what the processor has.
+    best = _best_target()
+    made = build("addax", sources(paths_of(best)), lambda: machine_code(best), generator_digest())
+    return Kernels(made)
+
+
+def built_kernels() -> Kernels | None:
+    """The kernels that `host_kernels` has in the cache; None if it would build them.
+
+    Raises:
+        BuildError: If they cannot be built.
+    """
+    made = built("addax", sources(paths_of(_best_target())), generator_digest())
+    return None if made is None else Kernels(made)
+
+
+def usable_sets() -> tuple[InstructionSet, ...]:
+    """The instruction sets that this processor has and addax has kernels for, the best first.
+
+    Raises:
+        BuildError: If there is no compiler, or it fails: a library asks the processor.
+    """
     probe = _function(build("probe", sources(())), "addax_has_isa", ctypes.c_int)
+    return tuple(isa for isa in targets.host().sets if probe(isa.name.encode()))
+
+
+def _best_target() -> Target:
     forced = os.environ.get("ADDAX_ISA")
-    usable = [isa for isa in target.sets if probe(isa.name.encode())]
+    usable = usable_sets()
     chosen = [isa for isa in usable if forced in (None, "", isa.name)][:1]
     if not chosen:
         names = ", ".join(isa.name for isa in usable) or "none"
@@ -65,9 +89,7 @@ def host_kernels() -> Kernels:
             f"expected an instruction set that addax has kernels for; this processor has {names}"
             + (f", and ADDAX_ISA asks for {forced}" if forced else "")
         )
-    best = dataclasses.replace(target, sets=tuple(chosen))
-    made = build("addax", sources(paths_of(best)), lambda: machine_code(best), generator_digest())
-    return Kernels(made)
+    return dataclasses.replace(targets.host(), sets=tuple(chosen))
 
 
 def kernels_for(
