@@ -13,7 +13,9 @@ from addax.cli._options import AsJson, ModelPath, app, read_batches
 def optimize(
     model: ModelPath,
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the result.")],
-    target: Annotated[str, typer.Option(help="Where it shall run: host or portable.")] = "host",
+    target: Annotated[
+        str, typer.Option(help="Where it shall run; `addax targets` lists them.")
+    ] = "host",
     allow: Annotated[
         list[str] | None, typer.Option(help="An approximate family that may be used; repeatable.")
     ] = None,
