@@ -20,6 +20,7 @@ import numpy as np
 import onnx_ir as ir
 
 from addax import __version__
+from addax.backends.gpu.languages import LANGUAGES
 from addax.backends.ort.project import SYSTEMS
 from addax.backends.targets import TARGETS as _MACHINES
 from addax.errors import InputError, OptionError
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from addax.runtime.session import Session
     from addax.runtime.tvm_session import TvmSession
 
-TARGETS = ("host", "portable", "tvm", *SYSTEMS)
+TARGETS = ("host", "portable", "tvm", *SYSTEMS, *LANGUAGES)
 _SHIFT_ADD = "shift-add"
 
 
@@ -114,7 +115,8 @@ class Optimized:
         target "host", `model.onnx` gets a `model.addax.so` (`.dylib`, `.dll`) that makes it fast.
         `addax.load("model.onnx")` runs both, and says how other programs do. For another machine,
         say "android-arm64", a folder `model.android-arm64` gets the machine code of the kernels, a
-        CMake project of that library, the model in ORT format and a README.
+        CMake project of that library, the model in ORT format and a README. For a GPU, say "cuda",
+        a folder `model.cuda` gets the source of the kernels, how they are launched, and weights.
         For the target "tvm", a path that does not end in `.onnx` gets the model as a shared
         library, which `addax.runtime.tvm_session.TvmSession.load("model.so")` runs.
 
@@ -131,6 +133,11 @@ class Optimized:
 
             machine = _MACHINES[self.target]
             save_project(self.model, machine, path, external_data=external_data)
+            return
+        if self.target in LANGUAGES:
+            from addax.runtime.gpu import save_program
+
+            save_program(self.model, self.target, path, external_data=external_data)
             return
         if self.library is not None and not os.fspath(path).endswith(".onnx"):
             self.library.save(path)
@@ -185,8 +192,9 @@ def optimize(
         example_inputs: For a module of torch: a tensor, or a tuple or dict of them.
         target: Where it shall run: "host" (this machine), "portable" (any ONNX Runtime), "tvm"
             (the whole model as machine code for this processor; "tvm{tune=60}" first searches for
-            faster loops for 60 seconds), or a machine that `save` writes kernels for:
-            "android-arm64", "ios-arm64", "linux-arm64", "linux-x86_64".
+            faster loops for 60 seconds), a machine that `save` writes kernels for:
+            "android-arm64", "ios-arm64", "linux-arm64", "linux-x86_64", or a language for GPUs that
+            `save` writes kernels in: "cuda", "metal", "opencl", "webgpu".
         allow: Families of approximate rewrites that may be used, by name, with their options where
             wanted: ("channel-idle{ratio=0.5}",).
         calibration: Batches of real inputs, for approximate families: each a tensor or array, a
@@ -211,7 +219,7 @@ def optimize(
 
     Raises:
         OptionError: If an option does not exist or does not fit the others.
-        MissingPackageError: If `target` is "tvm" and TVM is missing.
+        MissingPackageError: If `target` is "tvm" or a language for GPUs, and TVM is missing.
         BuildError: If `target` is another machine and TVM, which makes code for it, is missing.
         ModelFileError, InvalidGraphError, UnsupportedOpError: If `model` cannot be read.
         ExportError, InputError: If a module cannot be exported on `example_inputs`.
@@ -270,6 +278,10 @@ def optimize(
             from addax.runtime.deploy import planned
 
             notes += planned(graph, _MACHINES[target])
+        elif target in LANGUAGES:
+            from addax.runtime.gpu import planned as planned_launches
+
+            notes += planned_launches(graph, target)
         library = _compiled(graph, target, shown.step)
     certificate = None if recorder is None else recorder.certificate(__version__)
     if recorder is not None:
@@ -303,6 +315,10 @@ def _plan(
         from addax.backends.to_tvm import require_tvm, tuning_time
 
         tuning_time(target)
+        require_tvm()
+    if target in LANGUAGES:
+        from addax.backends.to_tvm import require_tvm
+
         require_tvm()
     if isinstance(allow, str):
         raise OptionError(f"allow takes a sequence of names, such as allow=({allow!r},)")

@@ -16,6 +16,7 @@ _DESCRIPTIONS: Mapping[str, Mapping[str, Any]] = {
     "opencl": {"kind": "opencl"},
     "webgpu": {"kind": "webgpu"},
 }
+_FIRST_CUDA_KERNEL = 'extern "C" __global__'
 
 
 def kernel_sources(
@@ -30,11 +31,8 @@ def kernel_sources(
     wanted = {
         name: launch for name, launch in launches().items() if kernels is None or name in kernels
     }
-    functions = grid_functions(wanted)
-    if language == "cuda":  # one kernel at a time would repeat the prelude
-        return {LANGUAGES[language].file_of(""): source(language, functions)}, wanted
     files: dict[str, str] = {}
-    for name, function in functions.items():
+    for name, function in grid_functions(wanted).items():
         file = LANGUAGES[language].file_of(name)
         files[file] = files.get(file, "") + source(language, {name: function})
     return files, wanted
@@ -48,4 +46,6 @@ def source(language: str, functions: Mapping[str, Any]) -> str:
     pipeline, _, _ = tirx.get_tir_pipeline("s_tir")
     module = tirx.transform.LowerIntrin()(pipeline(module))
     built = tvm.get_global_func(f"target.build.{language}")(module, target)
-    return str(built.inspect_source())
+    text = str(built.inspect_source())
+    # TVM puts includes before CUDA kernels that ours, on words and floats alone, do not need.
+    return text[text.index(_FIRST_CUDA_KERNEL) :] if language == "cuda" else text
