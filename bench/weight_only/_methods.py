@@ -20,14 +20,23 @@ MIXED_SHARE = 0.2  # of the layers' weights at 3 bits, the others at 2: 2.2 bits
 Round = Callable[[Tensor, Tensor, int, int], Tensor]
 
 
-def _uniform(round_layer: Round, bits: int, whole_rows: bool) -> Method:
-    """A uniform rival with a scale for each row, or for as many columns as ours."""
+def _row(columns: int) -> int:
+    return columns
+
+
+def _half_group(columns: int) -> int:
+    """Half the columns of ours: what has a scale for so few takes more bytes than ours."""
+    return group_for(columns) // 2
+
+
+def _uniform(round_layer: Round, bits: int, shared: Callable[[int], int]) -> Method:
+    """A uniform rival; `shared` says how many columns of so many have one scale."""
 
     def method(network: Network) -> Rounded:
         made, size = {}, 0
         for name, weight in network.weights.items():
             rows, columns = weight.shape
-            group = columns if whole_rows else group_for(columns)
+            group = shared(columns)
             made[name] = round_layer(weight, network.moments[name], bits, group)
             size += uniform_bytes(rows, columns, bits, group)
         return Rounded(made, size)
@@ -72,10 +81,11 @@ def methods(bits: int) -> dict[str, Method]:
     blocks = FitOptions(layout="blocks")
     paper = (f"binary{bits}{{scales=apot3}}",)
     return {
-        "nearest, row": _uniform(_nearest, bits, whole_rows=True),
-        "nearest, group": _uniform(_nearest, bits, whole_rows=False),
-        "GPTQ, row": _uniform(gptq, bits, whole_rows=True),
-        "GPTQ, group": _uniform(gptq, bits, whole_rows=False),
+        "nearest, row": _uniform(_nearest, bits, _row),
+        "nearest, group": _uniform(_nearest, bits, group_for),
+        "GPTQ, row": _uniform(gptq, bits, _row),
+        "GPTQ, group": _uniform(gptq, bits, group_for),
+        "GPTQ, half a group": _uniform(gptq, bits, _half_group),
         "ShiftAddLLM's columns": ours(paper, columns),
         "ShiftAddLLM's blocks": ours(paper, blocks),
         "addax, not compensated": ours(OURS[bits], FitOptions(compensate=False)),
@@ -116,7 +126,7 @@ def mixed(network: Network) -> Rounded:
 
 def mixed_gptq(network: Network) -> Rounded:
     """GPTQ at 2.2 bits a weight, spread in the same way by its own errors."""
-    sizes = {bits: _uniform(gptq, bits, whole_rows=False) for bits in OURS}
+    sizes = {bits: _uniform(gptq, bits, group_for) for bits in OURS}
     choices: dict[str, list[Choice]] = {name: [] for name in network.weights}
     made: dict[int, dict[str, Tensor]] = {}
     for bits, method in sizes.items():

@@ -57,8 +57,8 @@ def told_stories(seed: int, count: int = 32, length: int = 96) -> list[Arrays]:
     return [(part.numpy(),) for part in tokens.split(8)]
 
 
-def _data(name: str, few: int) -> Callable[[bool], list[zoo.Batch]]:
-    return lambda quick: list(zoo.entry(name).data(few if quick else None, 24))
+def _data(entry: zoo.Entry, few: int) -> Callable[[bool], list[zoo.Batch]]:
+    return lambda quick: list(entry.data(few if quick else None, 24))
 
 
 def _prose(seed: int) -> list[Arrays]:
@@ -67,13 +67,13 @@ def _prose(seed: int) -> list[Arrays]:
 
 TASKS: dict[str, Task] = {
     "llama-stories260k": Task(
-        tinystories.ENTRIES[0], told_stories, _data("llama-stories260k", 5), "perplexity"
+        tinystories.ENTRIES[0], told_stories, _data(tinystories.ENTRIES[0], 5), "perplexity"
     ),
-    "llama-prose": Task(prose.ENTRIES[0], _prose, _data("llama-prose", 6), "perplexity"),
+    "llama-prose": Task(prose.ENTRIES[0], _prose, _data(prose.ENTRIES[0], 6), "perplexity"),
     "minilm-l6": Task(
         minilm.ENTRIES[0],
         lambda seed: list(minilm.training_sentences(512, seed)),
-        _data("minilm-l6", 100),
+        _data(minilm.ENTRIES[0], 100),
         "spearman",
     ),
     "deit-tiny": Task(
