@@ -28,7 +28,6 @@ X86 = (targets.AVX512, targets.AVX2, targets.SCALAR, targets.NO_MULTIPLIER)
 ARM = (targets.NEON_DOT, targets.NEON)
 SETS: Mapping[str, InstructionSet] = {isa.name: isa for isa in (*X86, *ARM)}
 HARNESS = Path(__file__).with_name("harness.c")
-_MOST_ARGUMENTS = 20  # as in harness.c
 _CROSS, _QEMU = "aarch64-linux-gnu-gcc", "qemu-aarch64"
 _SECONDS = 120
 
@@ -106,63 +105,36 @@ def _c_argument(base: int, argument: Argument) -> object:
 @functools.cache
 def _emulated(name: str) -> Machine:
     target = Target(name, "aarch64-linux-gnu", (SETS[name],))
-    objects = machine_code(target)
-    return harness((_CROSS, "-static"), (_QEMU, "-cpu", "max"), name, objects)
+    return Harness((_CROSS, "-static"), (_QEMU, "-cpu", "max"), target)
 
 
-def harness(
-    compiler: Sequence[str], runner: Sequence[str], isa: str, objects: Mapping[str, bytes]
-) -> Machine:
-    """A program of `harness.c` and the kernels, each time started by `runner`."""
-    header, numbers = _calls_header(isa)
-    files = {"harness.c": HARNESS.read_bytes(), "calls.h": header.encode(), **objects}
-
-    def make(path: Path) -> None:
-        with tempfile.TemporaryDirectory(prefix="addax-harness-") as folder:
-            for file, data in files.items():
-                (Path(folder) / file).write_bytes(data)
-            inputs = ["harness.c", *objects]
-            command = [*compiler, "-std=c11", "-O1", *inputs, "-lm", "-o", str(path)]
-            subprocess.run(command, cwd=folder, check=True, timeout=_SECONDS)
-
-    key = key_of((*compiler, *(part for item in files.items() for part in item)))
-    return _Harness((*runner, str(cached(key, "harness", make))), numbers)
+_CALL = np.dtype([("kernel", "S48"), ("arguments", np.int64, 20)])  # as in harness.c
 
 
-def _calls_header(isa: str) -> tuple[str, dict[str, int]]:
-    """C text that calls each kernel by its number, and the numbers."""
-    from addax.backends.kernels.catalogue import KERNELS  # loads TVM
+class Harness:
+    """A process for each program: `harness.c` with the kernels, started by `runner`."""
 
-    declared, cases, numbers = [], [], {}
-    for number, (name, kernel) in enumerate(KERNELS.items()):
-        kinds = kernel.parameters.values()
-        types = ", ".join("void *" if kind.endswith("*") else _C_TYPES[kind] for kind in kinds)
-        given = ", ".join(
-            f"at(a[{i}])" if kind.endswith("*") else f"{_READERS[kind]}(a[{i}])"
-            for i, kind in enumerate(kinds)
-        )
-        declared.append(f"void addax_{name}_{isa}({types});\n")
-        cases.append(f"    case {number}: addax_{name}_{isa}({given}); break;\n")
-        numbers[name] = number
-    body = "static void call_kernel(int64_t number, const int64_t *a) {\n    switch (number) {\n"
-    return "".join((*declared, body, *cases, "    }\n}\n")), numbers
+    def __init__(self, compiler: Sequence[str], runner: Sequence[str], target: Target) -> None:
+        source, code = HARNESS.read_bytes(), machine_code(target)
+        isa = target.sets[0].name
 
+        def make(path: Path) -> None:
+            files = {"harness.c": source, "calls.h": _calls_header(isa).encode(), **code}
+            with tempfile.TemporaryDirectory(prefix="addax-harness-") as folder:
+                for file, data in files.items():
+                    (Path(folder) / file).write_bytes(data)
+                flags = ["-std=c11", "-O1", "-lm", "-o", str(path)]
+                command = [*compiler, "harness.c", *code, *flags]
+                subprocess.run(command, cwd=folder, check=True, timeout=_SECONDS)
 
-_C_TYPES = {"int32": "int32_t", "float32": "float"}
-_READERS = {"int32": "(int32_t)", "float32": "real"}
-
-
-class _Harness:
-    """A process for each program."""
-
-    def __init__(self, command: Sequence[str], numbers: Mapping[str, int]) -> None:
-        self._command, self._numbers = command, numbers
+        key = key_of((*compiler, generator_digest(), target.triple, isa, source))
+        self._command = [*runner, str(cached(key, "harness", make))]
 
     def run(self, memory: np.ndarray, calls: Sequence[Call]) -> np.ndarray:
-        made = np.full((len(calls), 1 + _MOST_ARGUMENTS), -1, np.int64)
+        made = np.zeros(len(calls), _CALL)
         for row, call in zip(made, calls, strict=True):
-            row[0] = self._numbers[call.kernel]
-            row[1 : 1 + len(call.arguments)] = [_number(one) for one in call.arguments]
+            row["kernel"] = call.kernel
+            row["arguments"][: len(call.arguments)] = [_number(one) for one in call.arguments]
         head = np.array([len(memory), len(calls)], np.int64)
         with tempfile.TemporaryDirectory(prefix="addax-program-") as folder:
             path = Path(folder) / "program"
@@ -180,3 +152,26 @@ def _number(argument: Argument) -> int:
     if isinstance(argument, Place):
         return argument.start
     return int(np.float32(argument).view(np.int32)) if isinstance(argument, float) else argument
+
+
+_C_TYPES = {"int32": "int32_t", "float32": "float"}
+_READERS = {"int32": "(int32_t)", "float32": "real"}
+
+
+def _calls_header(isa: str) -> str:
+    """C text that calls each kernel by its name."""
+    from addax.backends.kernels.catalogue import KERNELS  # loads TVM
+
+    declared, calls = [], []
+    for name, kernel in KERNELS.items():
+        kinds = kernel.parameters.values()
+        types = ", ".join("void *" if kind.endswith("*") else _C_TYPES[kind] for kind in kinds)
+        given = ", ".join(
+            f"at(a[{i}])" if kind.endswith("*") else f"{_READERS[kind]}(a[{i}])"
+            for i, kind in enumerate(kinds)
+        )
+        declared.append(f"void addax_{name}_{isa}({types});\n")
+        calls.append(f'    if (!strcmp(kernel, "{name}")) ')
+        calls.append(f"return addax_{name}_{isa}({given}), 1;\n")
+    head = "static int call_kernel(const char *kernel, const int64_t *a) {\n"
+    return "".join((*declared, head, *calls, "    return 0;\n}\n"))

@@ -1,7 +1,8 @@
 """Kernels of linear layers: exact where rounding changes nothing, bounded elsewhere, total."""
 
+from typing import NamedTuple
+
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -9,6 +10,7 @@ from tests.backends.kernels.layers import (
     KERNELS,
     SEEDS,
     SHAPES,
+    Layer,
     Shape,
     extreme,
     group_look_ups,
@@ -26,28 +28,42 @@ FEW = settings(max_examples=6)  # each example runs all kernels, some under an e
 ULP = 2.0**-23  # of float32, relative
 
 
+class Variant(NamedTuple):
+    """What every kernel multiplies: x for all of them, or by what prepares it."""
+
+    x: np.ndarray | dict[str, np.ndarray]
+    shape: Shape
+    layers: dict[str, Layer]
+    shift: int = 0
+    tiles: list[tuple[int, int]] | None = None
+
+
 def layers(shape, seed, padding=0):
     return {kernel: layer(form, shape, seed, padding) for kernel, (form, _) in KERNELS.items()}
 
 
-def products(machine, x, shape, seed=0, *, padding=0, shift=0, tiles=None, layers_=None):
-    """y of every kernel; x for all of them, or by what prepares it."""
+def products(machine, *variants):
+    """y of every kernel, for each variant; all in one program."""
     program = Program()
-    made = {}
-    for kernel, some in (layers_ or layers(shape, seed, padding)).items():
-        floats_ = x[KERNELS[kernel][1]] if isinstance(x, dict) else x
-        seen = shape.in_one_group() if kernel == "int8" else shape
-        rounded = prepare(program, KERNELS[kernel][1], program.put(floats_, shift), seen)
-        made[kernel] = multiply(program, kernel, rounded, some, seen, tiles=tiles, shift=shift)
+    places = []
+    for x, shape, layers_, shift, tiles in variants:
+        places.append({})
+        for kernel, some in layers_.items():
+            kind = KERNELS[kernel][1]
+            seen = shape.in_one_group() if kernel == "int8" else shape
+            at = program.put(x[kind] if isinstance(x, dict) else x, shift)
+            rounded = prepare(program, kind, at, seen)
+            y = multiply(program, kernel, rounded, some, seen, tiles=tiles, shift=shift)
+            places[-1][kernel] = y
     outcome = program.run(machine)
-    return {kernel: outcome[place] for kernel, place in made.items()}
+    return [{kernel: outcome[place] for kernel, place in made.items()} for made in places]
 
 
 def floats(shape, seed):
     return np.random.default_rng(seed).standard_normal((shape.M, shape.K)).astype(np.float32)
 
 
-def same(left, right):
+def different(left, right):
     """The kernels whose results differ in any bit."""
     return [kernel for kernel in left if left[kernel].tobytes() != right[kernel].tobytes()]
 
@@ -86,8 +102,9 @@ def group_terms(kernel, x, some, shape):
 def test_exact_on_integers_that_rounding_leaves_alone(isa, shape, seed):
     rng = np.random.default_rng(seed)
     x = {kind: unrounded(kind, shape, rng) for kind in ("quantize", "tables")}
-    actual = products(isa, x, shape, seed)
-    for kernel, some in layers(shape, seed).items():
+    made = layers(shape, seed)
+    (actual,) = products(isa, Variant(x, shape, made))
+    for kernel, some in made.items():
         whole = x[KERNELS[kernel][1]].astype(np.int64) @ some.weights.T
         expected = (whole * some.scale.astype(np.float64)).astype(np.float32)
         assert (expected == actual[kernel]).all(), kernel
@@ -97,26 +114,24 @@ def test_exact_on_integers_that_rounding_leaves_alone(isa, shape, seed):
 @given(shape=SHAPES, seed=SEEDS)
 def test_the_largest_sums_do_not_overflow(isa, shape, seed):
     x = {kind: np.empty((shape.M, shape.K), np.float32) for kind in ("quantize", "tables")}
-    rng = np.random.default_rng(seed)
-    signs = rng.choice([-1.0, 1.0], shape.K)
+    signs = np.random.default_rng(seed).choice([-1.0, 1.0], shape.K)
     x["quantize"][:], x["tables"][:] = 127 * signs, 31 * signs
     for start in range(0, shape.K, shape.group):  # sums of four up to 127
         x["tables"][:, start] = (127 - 31 * min(3, shape.K - start - 1)) * signs[start]
-    made = {k: extreme(f, shape, signs) for k, (f, _) in KERNELS.items()}
-    actual = products(isa, x, shape, layers_=made)
+    made = {kernel: extreme(form, shape, signs) for kernel, (form, _) in KERNELS.items()}
+    (actual,) = products(isa, Variant(x, shape, made))
     for kernel, some in made.items():
-        expected = x[KERNELS[kernel][1]].astype(np.int64) @ some.weights.T
-        size = np.abs(x[KERNELS[kernel][1]]).astype(np.int64) @ np.abs(some.weights).T
-        bound = size * some.scale * (shape.groups + 3) * ULP
-        assert (np.abs(expected * some.scale - actual[kernel]) <= bound).all(), kernel
+        integers = x[KERNELS[kernel][1]].astype(np.int64)
+        error = np.abs(integers) @ np.abs(some.weights).T * (shape.groups + 3) * ULP
+        assert (np.abs(integers @ some.weights.T - actual[kernel]) <= error).all(), kernel
 
 
 @FEW
 @given(shape=SHAPES, seed=SEEDS)
 def test_floats_within_what_rounding_may_do(isa, shape, seed):
-    x = floats(shape, seed)
-    actual = products(isa, x, shape, seed)
-    for kernel, some in layers(shape, seed).items():
+    x, made = floats(shape, seed), layers(shape, seed)
+    (actual,) = products(isa, Variant(x, shape, made))
+    for kernel, some in made.items():
         expected = (x.astype(np.float64) @ some.weights.T) * some.scale
         assert (np.abs(expected - actual[kernel]) <= bound(kernel, x, some, shape)).all(), kernel
 
@@ -125,9 +140,9 @@ def test_floats_within_what_rounding_may_do(isa, shape, seed):
 @given(shape=SHAPES, seed=SEEDS)
 def test_floats_are_the_sums_of_what_was_rounded(isa, shape, seed):
     """Integers exactly; of float32 one rounding for each operation, fused or not."""
-    x = floats(shape, seed)
-    actual = products(isa, x, shape, seed)
-    for kernel, some in layers(shape, seed).items():
+    x, made = floats(shape, seed), layers(shape, seed)
+    (actual,) = products(isa, Variant(x, shape, made))
+    for kernel, some in made.items():
         seen = shape.in_one_group() if kernel == "int8" else shape
         terms = group_terms(kernel, x, some, seen)
         error = np.abs(terms).sum(0) * some.scale * (seen.groups + 3) * ULP / 2 * 1.001
@@ -135,47 +150,39 @@ def test_floats_are_the_sums_of_what_was_rounded(isa, shape, seed):
 
 
 @FEW
-@given(shape=SHAPES, seed=SEEDS)
-def test_what_lies_beyond_the_weights_does_not_matter(isa, shape, seed):
-    x = floats(shape, seed)
-    assert [] == same(products(isa, x, shape, seed), products(isa, x, shape, seed, padding=1))
-
-
-@FEW
 @given(shape=SHAPES, seed=SEEDS, shift=st.sampled_from([1, 4, 20, 63]))
-def test_arrays_may_lie_anywhere(isa, shape, seed, shift):
-    x = floats(shape, seed)
-    assert [] == same(products(isa, x, shape, seed), products(isa, x, shape, seed, shift=shift))
-
-
-@FEW
-@given(shape=SHAPES, seed=SEEDS)
-def test_tiles_in_pieces_are_the_whole(isa, shape, seed):
-    x = floats(shape, seed)
+def test_neither_padding_nor_places_nor_pieces_matter(isa, shape, seed, shift):
+    x, made = floats(shape, seed), layers(shape, seed)
     pieces = [(t, t + 1) for t in reversed(range(shape.tiles))]
-    assert [] == same(products(isa, x, shape, seed), products(isa, x, shape, seed, tiles=pieces))
+    whole, *others = products(
+        isa,
+        Variant(x, shape, made),
+        Variant(x, shape, layers(shape, seed, padding=1)),
+        Variant(x, shape, made, shift=shift),
+        Variant(x, shape, made, tiles=pieces),
+    )
+    assert [[], [], []] == [different(whole, other) for other in others]
 
 
 @FEW
 @given(shape=SHAPES, seed=SEEDS)
 def test_a_tile_writes_its_own_columns_only(isa, shape, seed):
     last = shape.tiles - 1
-    for kernel, y in products(
-        isa, floats(shape, seed), shape, seed, tiles=[(last, last + 1), (0, 0)]
-    ).items():
+    tiles = [(last, last + 1), (0, 0)]
+    (made,) = products(isa, Variant(floats(shape, seed), shape, layers(shape, seed), tiles=tiles))
+    for kernel, y in made.items():
         assert np.isnan(y[:, : 64 * last]).all(), kernel
         assert not np.isnan(y[:, 64 * last :]).any(), kernel
 
 
-@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
 @FEW
-@given(shape=SHAPES, seed=SEEDS)
-def test_what_is_no_number_stays_in_its_token(isa, odd, shape, seed):
-    x, rng = floats(shape, seed), np.random.default_rng(seed)
-    before = products(isa, x, shape, seed)
+@given(shape=SHAPES, seed=SEEDS, odd=st.sampled_from([np.nan, np.inf, -np.inf]))
+def test_what_is_no_number_stays_in_its_token(isa, shape, seed, odd):
+    rng, made, x = np.random.default_rng(seed), layers(shape, seed), floats(shape, seed)
     m = rng.integers(shape.M)
-    x[m, rng.integers(shape.K)] = odd
-    after = products(isa, x, shape, seed)
+    strange = x.copy()
+    strange[m, rng.integers(shape.K)] = odd
+    before, after = products(isa, Variant(x, shape, made), Variant(strange, shape, made))
     others = np.arange(shape.M) != m
     for kernel, y in after.items():
         assert np.isnan(y[m]).all(), kernel
@@ -188,31 +195,32 @@ def test_tokens_of_zeros_give_zeros(isa, shape, seed):
     x, rng = floats(shape, seed), np.random.default_rng(seed)
     zero = rng.random(shape.M) < 0.5
     x[zero] = rng.choice([0.0, -0.0])
-    for kernel, y in products(isa, x, shape, seed).items():
+    (made,) = products(isa, Variant(x, shape, layers(shape, seed)))
+    for kernel, y in made.items():
         assert (y[zero] == 0).all(), kernel
 
 
 @FEW
 @given(shape=SHAPES, seed=SEEDS)
 def test_tokens_do_not_depend_on_their_company(isa, shape, seed):
-    x = floats(shape, seed)
-    alone = Shape(1, shape.N, shape.K, shape.group)
-    m = np.random.default_rng(seed).integers(shape.M)
-    some = products(isa, x[m : m + 1], alone, seed)
-    every = products(isa, x, shape, seed)
-    assert [] == same(some, {kernel: y[m : m + 1] for kernel, y in every.items()})
+    x, made = floats(shape, seed), layers(shape, seed)
+    m = seed % shape.M
+    alone = Variant(x[m : m + 1], Shape(1, shape.N, shape.K, shape.group), made)
+    some, every = products(isa, alone, Variant(x, shape, made))
+    assert [] == different(some, {kernel: y[m : m + 1] for kernel, y in every.items()})
 
 
 def test_no_tokens_no_outputs(isa):
     shape = Shape(0, 65, 33, 32)
-    for y in products(isa, np.zeros((0, 33), np.float32), shape, 0).values():
-        assert (0, 65) == y.shape
+    (made,) = products(isa, Variant(np.zeros((0, 33), np.float32), shape, layers(shape, 0)))
+    assert {(0, 65)} == {y.shape for y in made.values()}
 
 
-@pytest.mark.parametrize("size", [1e-38, 1e-42, 1e-45])
-def test_numbers_too_small_for_a_scale_stay_small(isa, size):
+def test_numbers_too_small_for_a_scale_stay_small(isa):
     """1 / s overflows below 3e-39: the result is small and finite, whatever the bytes are."""
     shape = Shape(3, 33, 70, 32)
-    x = floats(shape, 0) * np.float32(size)
-    for kernel, y in products(isa, x, shape, 0).items():
-        assert (np.abs(y) <= 1e-30).all(), kernel
+    x, made = floats(shape, 0), layers(shape, 0)
+    sizes = np.array([1e-38, 1e-42, 1e-45], np.float32)
+    for small in products(isa, *(Variant(x * size, shape, made) for size in sizes)):
+        for kernel, y in small.items():
+            assert (np.abs(y) <= 1e-30).all(), kernel
