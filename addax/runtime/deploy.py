@@ -51,7 +51,7 @@ class Planned:
 def planned(model: ir.Model, target: Target) -> tuple[str, ...]:
     """A line for people that says which nodes of the dialect will have a kernel on the target."""
     if not dialect_nodes(model):
-        return ()
+        return (f"kernels for {target.name}: none are needed, the model has standard ops alone",)
     return (f"kernels for {target.name}, planned: {code_paths(model, Planned(target))}",)
 
 
@@ -62,7 +62,7 @@ def save_project(
     *,
     external_data: bool | None = None,
 ) -> None:
-    """Write a model and, beside it, the folder of its target.
+    """Write a model and, beside it, the folder of its target if it has nodes that need kernels.
 
     A folder that is there is kept; the files that are written anew are replaced one by one.
 
@@ -77,9 +77,11 @@ def save_project(
         ModelFileError: If something cannot be written.
     """
     kernels = Planned(target)
-    objects = machine_code(target)
     made = to_ort(model, has_kernel=kernels.has)
-    served = any(kernels.has(node) for node in dialect_nodes(model))
+    if not any(kernels.has(node) for node in dialect_nodes(model)):
+        save(made, path, external_data=external_data)
+        return
+    objects = machine_code(target)
     save(made, path, external_data=external_data)
     place = folder_beside(path, target)
     try:
@@ -88,7 +90,7 @@ def save_project(
             folder = Path(text)
             _write(folder, objects)
             _write(folder, {name: file.encode() for name, file in project(target).items()})
-            small = f"{Path(path).stem}.ort" if _convert(made, folder, path, target, served) else ""
+            small = f"{Path(path).stem}.ort" if _convert(made, folder, path, target) else ""
             _write(folder, {"README.md": readme(target, small).encode()})
             for file in sorted(folder.iterdir()):
                 file.replace(place / file.name)
@@ -109,9 +111,7 @@ def _write(folder: Path, files: Mapping[str, bytes]) -> None:
         (folder / name).write_bytes(data)
 
 
-def _convert(
-    model: ir.Model, folder: Path, path: str | os.PathLike[str], target: Target, served: bool
-) -> bool:
+def _convert(model: ir.Model, folder: Path, path: str | os.PathLike[str], target: Target) -> bool:
     """Write the model in ORT format; False, and a line in the log, where that cannot be done.
 
     The runtime keeps a node of the dialect only if a library claims it, so this machine's own
@@ -119,7 +119,7 @@ def _convert(
     """
     name = Path(path).stem
     try:
-        library = host_kernels().path if served else None
+        library = host_kernels().path
     except BuildError as error:
         logger.warning("no model in ORT format, since this machine has no kernels: %s", error)
         return False
@@ -136,7 +136,7 @@ def _convert(
     return True
 
 
-def _run_converter(source: Path, folder: Path, target: Target, library: Path | None) -> str:
+def _run_converter(source: Path, folder: Path, target: Target, library: Path) -> str:
     """ONNX Runtime's own tool, as a process: it changes how the one it runs in writes logs.
 
     Returns:
@@ -146,7 +146,7 @@ def _run_converter(source: Path, folder: Path, target: Target, library: Path | N
     command = [sys.executable, "-m", "onnxruntime.tools.convert_onnx_models_to_ort"]
     command += ["--optimization_style", "Fixed", "--target_platform", platform]
     command += ["--output_dir", os.fspath(folder.resolve())]
-    command += ["--custom_op_library", os.fspath(library)] if library is not None else []
+    command += ["--custom_op_library", os.fspath(library)]
     # Our own interpreter on a file that was just written; no shell reads the command.
     done = subprocess.run(  # noqa: S603
         [*command, os.fspath(source.resolve())],
