@@ -10,7 +10,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -73,10 +73,10 @@ def _native(name: str) -> Machine:
         lambda: machine_code(target),
         key_of((generator_digest(), target.triple)),
     )
-    return _Native(name, ctypes.CDLL(str(path)))
+    return Native(name, ctypes.CDLL(str(path)))
 
 
-class _Native:
+class Native:
     """This processor, through ctypes."""
 
     def __init__(self, isa: str, library: ctypes.CDLL) -> None:
@@ -88,17 +88,20 @@ class _Native:
         aligned = whole[start : start + len(memory)]
         aligned[:] = memory
         for call in calls:
-            function = self._library[f"addax_{call.kernel}_{self._isa}"]
-            function.restype = None
-            function(*(_c_argument(aligned.ctypes.data, one) for one in call.arguments))
+            self.call(call, lambda place: aligned.ctypes.data + place.start)
         return aligned
 
+    def call(self, call: Call, address: Callable[[Place], int]) -> None:
+        function = self._library[f"addax_{call.kernel}_{self._isa}"]
+        function.restype = None
+        function(*(_c_argument(address, one) for one in call.arguments))
 
-def _c_argument(base: int, argument: Argument) -> object:
+
+def _c_argument(address: Callable[[Place], int], argument: Argument) -> object:
     if argument is None:
         return ctypes.c_void_p()
     if isinstance(argument, Place):
-        return ctypes.c_void_p(base + argument.start)
+        return ctypes.c_void_p(address(argument))
     return (ctypes.c_float if isinstance(argument, float) else ctypes.c_int32)(argument)
 
 
