@@ -60,7 +60,16 @@ class TvmSession:
         bound: dict[str, int] = {}
         for slot, array in zip(expected, arrays, strict=True):
             _require_fit(slot, array, bound)
-        made = self.library(arrays)
+        try:
+            made = self.library(arrays)
+        except (RuntimeError, ValueError, TypeError) as error:
+            lines = str(error).strip().splitlines() or [""]
+            got = "; ".join(
+                f"{n}: {a.dtype}{list(a.shape)}" for n, a in zip(names, arrays, strict=True)
+            )
+            raise InputError(
+                f"the model could not run on these feeds: got {got}; TVM says: {lines[-1][:300]}"
+            ) from error
         return dict(zip([port.name for port in self.outputs], made, strict=True))
 
 

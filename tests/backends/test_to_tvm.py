@@ -1,6 +1,7 @@
 """Whole models as machine code by TVM agree with ONNX Runtime, and say what they do not take."""
 
 from importlib import metadata
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -195,6 +196,34 @@ def test_a_converter_that_fails_names_the_node():
     g (float[2,3] x, int64[2] s) => (float[M,K] y) { y = Resize<mode = "cubic">(x, , , s) }"""
     with pytest.raises(UnsupportedOpError, match="TVM's converter of Resize fails at Resize"):
         to_tvm(parse_text(text))
+
+
+def test_an_output_that_the_converter_leaves_out_is_refused():
+    text = """<ir_version: 10, opset_import: ["": 18]>
+    g (float[2,3] x) => (float[2,3] y, float[2,1] mean) <float[3] s> {
+        y, mean = LayerNormalization(x, s)
+    }"""
+    with pytest.raises(UnsupportedOpError, match="LayerNormalization does not compute output 'mea"):
+        to_tvm(draw(text))
+
+
+def test_lowering_that_fails_is_told():
+    text = """<ir_version: 10, opset_import: ["": 18]>
+    g (float[A] x, float[B] y) => (float[A] z) { z = Add(x, y) }"""
+    with pytest.raises(UnsupportedOpError, match="TVM cannot compile this model: InternalError"):
+        to_tvm(parse_text(text))
+
+
+def test_a_run_that_fails_is_told(transformer, monkeypatch):
+    session = TvmSession(transformer[1].library)
+    feeds = feeds_of(session)
+
+    def fail(self: Any, arrays: Any) -> Any:
+        raise RuntimeError("first line\nstd::bad_alloc")
+
+    monkeypatch.setattr(type(session.library), "__call__", fail)
+    with pytest.raises(InputError, match=r"got x: float32\[1, 19, 24\]; TVM says: std::bad_alloc"):
+        session.run(feeds)
 
 
 def test_text_is_refused():

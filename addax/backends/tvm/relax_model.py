@@ -19,7 +19,7 @@ from tvm.relax.frontend.onnx import onnx_frontend
 from addax.errors import UnsupportedOpError
 from addax.ir.dialect import DOMAIN
 from addax.ir.origin import describe
-from addax.ir.query import shape
+from addax.ir.query import shape, static_shape
 
 Emit = Callable[[relax.BlockBuilder, ir.Node, Sequence[Any]], Any]
 """How a node of the dialect becomes a call of kernels: takes its inputs, gives its output."""
@@ -28,6 +28,11 @@ _SHOWN = 20
 _LANES = 16  # of the widest vectors
 _MATMUL = tvm.ir.Op.get("relax.matmul")
 _TAKE = tvm.ir.Op.get("relax.take")
+_SPREADING = {"Expand": relax.op.broadcast_to, "Reshape": relax.op.reshape}
+_TAKING_SHAPES = {
+    "Cast", "CastLike", "Concat", "ConstantOfShape", "Equal", "Expand", "Gather", "Reshape",
+    "Resize", "Shape", "Slice", "Squeeze", "Where",
+}  # fmt: skip
 _CONVERTERS = onnx_frontend._get_convert_map()  # noqa: SLF001  # TVM has no public table
 
 
@@ -89,6 +94,7 @@ class _Walk:
                 self.made[value] = relax.const(_tensor(value.const_value))
         for node in graph:
             for value, made in zip(node.outputs, self._node(node), strict=False):
+                _require_fit(node, value, made)
                 self.made[value] = made
 
     def _node(self, node: ir.Node) -> Sequence[Any]:
@@ -109,16 +115,24 @@ class _Walk:
                 'are open, or use target="host", which takes every operator'
             ) from error
 
-    def _target(self, node: ir.Node, given: Any) -> Any:
-        """The shape that Expand and Reshape make, where it is known, though the batch be open."""
+    def _target(self, node: ir.Node) -> Any:
+        """The shape of what a node makes, where it is known, though the batch be open."""
         dims = shape(node.outputs[0])
         if dims is None or not all(isinstance(d, int) or d in self.sizes for d in dims):
-            return given
+            return None
         return relax.ShapeExpr([d if isinstance(d, int) else self.sizes[str(d)] for d in dims])
 
     def _operator(self, node: ir.Node, inputs: Sequence[Any]) -> Sequence[Any]:
-        if node.op_type in {"Expand", "Reshape"}:
-            inputs = [inputs[0], self._target(node, inputs[1])]
+        spread = _SPREADING.get(node.op_type)
+        if spread is not None and isinstance(inputs[0].ty, relax.TensorType):
+            target = self._target(node)
+            if target is not None and any(isinstance(d, tvm.tirx.IntImm) and not d for d in target):
+                # Nothing is in it, and a 0 would mean the size that the operand has.
+                return [self.builder.normalize(relax.op.zeros(target, _dtype(node.outputs[0])))]
+            if target is not None:
+                return [self.builder.normalize(spread(inputs[0], target))]
+        if node.op_type not in _TAKING_SHAPES:
+            inputs = [None if given is None else self._tensor(given) for given in inputs]
         convert = _CONVERTERS[node.op_type].get_converter(self.opset)
         attributes = {a.name: _attribute(a) for a in node.attributes.values()}
         attributes["tvm_custom"] = {"name": node.name or "", "num_outputs": len(node.outputs)}
@@ -161,10 +175,29 @@ class _Walk:
         return relax.SeqExpr(blocks=[], body=outputs)
 
     def _tensor(self, made: Any) -> Any:
-        """Converters keep shapes as shapes; an output is a tensor."""
+        """Converters keep shapes as shapes and sizes as numbers; here is a tensor."""
         if isinstance(made.ty, relax.ShapeType):
             return self.builder.emit(relax.op.shape_to_tensor(made))
+        if isinstance(made.ty, tvm.ir.PrimType):
+            row = self.builder.emit(relax.op.shape_to_tensor(relax.ShapeExpr([made])))
+            return self.builder.emit(relax.op.reshape(row, []))
         return made
+
+
+def _require_fit(node: ir.Node, value: ir.Value, made: Any) -> None:
+    """Some converters put a constant for outputs that they do not compute."""
+    expected = static_shape(value)
+    if expected is None or not (value.uses() or value.is_graph_output()):
+        return
+    known = getattr(made.ty, "shape", None)
+    if known is None or not all(isinstance(d, tvm.tirx.IntImm) for d in known):
+        return
+    if tuple(map(int, known)) != expected:
+        raise UnsupportedOpError(
+            f"TVM's converter of {node.op_type} does not compute output {value.name!r} of "
+            f"{describe(node)}: expected shape {expected}, got {tuple(map(int, known))}; "
+            'use target="host", which takes every operator'
+        )
 
 
 def _missing_columns(dims: Any) -> int:
