@@ -1,6 +1,7 @@
 """Weights in 4, 3 and 2 bits: quality at equal bytes, ours beside the ways that others round.
 
     python -m bench.shift_add [--quick] [--seed N] [--networks NAME ...] [--bits B ...]
+                              [--fits FOLDER]
 
 Networks: two language models (perplexity), MiniLM (Spearman on STS-B), DeiT-Tiny (top-1), each with
 its block's linear layers rounded and all else in float32; calibration and judging data are
@@ -16,6 +17,7 @@ ShiftAddLLM's layouts of scales. `--quick` is the smallest network at 2 bits.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -86,13 +88,14 @@ def main(argv: list[str] | None = None) -> None:
     parser = arguments("shift_add", "Weights in few bits: quality at equal bytes.")
     parser.add_argument("--networks", choices=list(tasks.NAMES), nargs="+", help="default: all")
     parser.add_argument("--bits", type=float, nargs="+", help=f"default {BITS} and {MIXED}")
+    parser.add_argument("--fits", type=Path, help="keep our fits here, to go on after a stop")
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
     names = options.networks or (["llama-stories260k"] if options.quick else list(tasks.NAMES))
     sizes = options.bits or ([2.0] if options.quick else [*map(float, BITS), MIXED])
     made = []
     for task in tasks.available(names):
-        network = Network(task, quick=options.quick, seed=options.seed)
+        network = Network(task, quick=options.quick, seed=options.seed, fits=options.fits)
         found = list(rows(network, sizes, options.quick))
         table(
             network.task.entry.name, [{k: v for k, v in r.items() if k != "network"} for r in found]

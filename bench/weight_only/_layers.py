@@ -66,6 +66,7 @@ def with_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
 
 def output_error(weights: Tensor, made: Tensor, hessian: Tensor) -> float:
     """Root mean square of a layer's output error relative to its output's."""
-    off, weights = (made - weights).double(), weights.double()
+    weights = weights.detach().double()
+    off = made.double() - weights
     wrong, right = (off @ hessian * off).sum(), (weights @ hessian * weights).sum()
     return float((wrong / right).clamp(min=0).sqrt())

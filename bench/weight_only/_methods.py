@@ -7,7 +7,17 @@ import torch
 from torch import Tensor
 
 from addax.ir.numbers import group_for
-from addax.passes.fit import Choice, FitOptions, Fitted, Format, Job, allocate, fit
+from addax.passes.fit import (
+    Choice,
+    FitOptions,
+    Fitted,
+    Format,
+    Job,
+    allocate,
+    allocate_by_importance,
+    fit_all,
+    paper_importance,
+)
 from bench.weight_only._gptq import gptq
 from bench.weight_only._layers import output_error
 from bench.weight_only._nearest import round_to_nearest, uniform_bytes
@@ -53,7 +63,8 @@ def _nearest(weight: Tensor, moments: Tensor, bits: int, group: int) -> Tensor:
 def fitted(network: Network, name: str, text: str, options: FitOptions) -> Fitted:
     """A layer in a format; remembered, since mixed sizes choose from the same fits."""
     weight, moments = network.weights[name].numpy(), network.moments[name].numpy()
-    return fit(Job(name, weight, moments, Format.parse(text), options))
+    job = Job(name, weight, moments, Format.parse(text), options)
+    return fit_all([job], folder=network.fits)[name]
 
 
 def _rounded(found: dict[str, Fitted]) -> Rounded:
@@ -124,6 +135,20 @@ def mixed(network: Network) -> Rounded:
     return _rounded({name: fits[name][bits] for name, bits in spread.items()})
 
 
+def mixed_by_importance(network: Network) -> Rounded:
+    """2.2 bits a weight, spread as ShiftAddLLM does: the layers that its criterion ranks first."""
+    importance = {
+        name: paper_importance(weight.numpy(), network.moments[name].numpy())
+        for name, weight in network.weights.items()
+    }
+    sizes = {name: weight.numel() for name, weight in network.weights.items()}
+    shares = {2: 1 - MIXED_SHARE, 3: MIXED_SHARE}
+    spread = allocate_by_importance(importance, shares, sizes)
+    return _rounded(
+        {name: best(network, name, OURS[bits], FitOptions()) for name, bits in spread.items()}
+    )
+
+
 def mixed_gptq(network: Network) -> Rounded:
     """GPTQ at 2.2 bits a weight, spread in the same way by its own errors."""
     sizes = {bits: _uniform(gptq, bits, group_for) for bits in OURS}
@@ -146,4 +171,8 @@ def mixed_gptq(network: Network) -> Rounded:
 
 def mixed_methods() -> dict[str, Method]:
     """The ways to 2.2 bits."""
-    return {"GPTQ, group, integer program": mixed_gptq, "addax, integer program": mixed}
+    return {
+        "GPTQ, group, integer program": mixed_gptq,
+        "addax, ShiftAddLLM's criterion": mixed_by_importance,
+        "addax, integer program": mixed,
+    }

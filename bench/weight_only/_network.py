@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -43,10 +44,14 @@ class Network:
         task: The task.
         quick: Less to judge by.
         seed: Of the calibration data.
+        fits: A folder that keeps our fits, for a run that goes on later.
     """
 
-    def __init__(self, task: Task, *, quick: bool = False, seed: int = 0) -> None:
+    def __init__(
+        self, task: Task, *, quick: bool = False, seed: int = 0, fits: Path | None = None
+    ) -> None:
         self.task = task
+        self.fits = fits
         self.model: nn.Module = task.entry.build()
         self.layers = linears(self.model, task.skip)
         self.calibration = task.calibration(seed)
