@@ -17,6 +17,7 @@ typedef struct OrtKernelContext OrtKernelContext;
 typedef struct OrtValue OrtValue;
 typedef struct OrtShape OrtShape;
 typedef struct OrtShapeInference OrtShapeInference;
+typedef struct OrtAttribute OrtAttribute;
 typedef struct OrtCustomOp OrtCustomOp;
 typedef void *const OrtApi;
 
@@ -26,7 +27,8 @@ typedef struct {
 } OrtApiBase;
 
 enum { ORT_FAIL = 1, ORT_INVALID_ARGUMENT = 2 };
-enum { ORT_FLOAT = 1, ORT_UINT8 = 2, ORT_INT8 = 3 };
+enum { ORT_FLOAT = 1, ORT_UINT8 = 2, ORT_INT8 = 3, ORT_INT32 = 6 };
+enum { ORT_ATTRIBUTE_INT = 1 };
 
 /* X(slot, result, name, parameters) */
 #define ORT_FUNCTIONS(X)                                                                           \
@@ -42,6 +44,7 @@ enum { ORT_FLOAT = 1, ORT_UINT8 = 2, ORT_INT8 = 3 };
     X(62, OrtStatus *, GetDimensions, (const OrtShape *shape, int64_t *dims, size_t rank))         \
     X(63, OrtStatus *, GetNames, (const OrtShape *shape, const char **names, size_t rank))         \
     X(65, OrtStatus *, GetShape, (const OrtValue *value, OrtShape **shape))                        \
+    X(85, OrtStatus *, GetFloat, (const OrtKernelInfo *info, const char *name, float *value))      \
     X(86, OrtStatus *, GetInteger, (const OrtKernelInfo *info, const char *name, int64_t *value))  \
     X(90, OrtStatus *, GetInput, (const OrtKernelContext *context, size_t i, const OrtValue **in)) \
     X(91, OrtStatus *, GetOutput,                                                                  \
@@ -50,9 +53,13 @@ enum { ORT_FLOAT = 1, ORT_UINT8 = 2, ORT_INT8 = 3 };
     X(249, OrtStatus *, GetConstant,                                                               \
       (const OrtKernelInfo *info, size_t i, int *is_constant, const OrtValue **value))             \
     X(268, OrtStatus *, InferInput, (const OrtShapeInference *context, size_t i, OrtShape **in))   \
+    X(269, OrtStatus *, InferAttribute,                                                            \
+      (const OrtShapeInference *context, const char *name, const OrtAttribute **attribute))        \
     X(270, OrtStatus *, InferOutput,                                                               \
       (const OrtShapeInference *context, size_t i, const OrtShape *out))                           \
     X(271, OrtStatus *, SetNames, (OrtShape *shape, const char **names, size_t rank))              \
+    X(272, OrtStatus *, ReadAttribute,                                                             \
+      (const OrtAttribute *attribute, int type, void *data, size_t bytes, size_t *written))        \
     X(274, OrtStatus *, ParallelFor,                                                               \
       (const OrtKernelContext *context, void (*task)(void *, size_t), size_t count,                \
        size_t batches, void *user))

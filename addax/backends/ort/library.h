@@ -30,15 +30,18 @@ typedef void addax_linear(const int8_t *q, const float *s, const int32_t *sum, c
                           float *y, uint8_t *weights, float *sums, int32_t rows, int32_t outputs,
                           int32_t groups, int32_t group, int32_t first, int32_t last);
 
+/* Who calls a kernel casts it to one of these types. */
+typedef void addax_function(void);
+
 struct kernel {
     const char *name;
-    addax_prepare *prepare;
-    addax_linear *linear;
+    addax_function *prepare; /* what makes integers of its inputs; NULL if it takes floats */
+    addax_function *run;
     int32_t width; /* bytes of q for a column */
     int wants_memory;
 };
 
-/* How weights of one form are multiplied with one instruction set. */
+/* How one form of weights, or one operator, is computed with one instruction set. */
 struct path {
     const char *form; /* "codebook4", "binary3", ... */
     const char *isa;
@@ -78,17 +81,17 @@ OrtStatus *invalid(const char *format, ...)
 #endif
     ;
 
-/* An operator of the domain; it is registered where this processor has a kernel for it. */
-struct op {
-    const OrtCustomOp *op;
-    const char *forms; /* what the names of its weights' forms begin with */
-};
-extern const struct op linear_ops[]; /* the last has no op */
-
+struct op;
+/* All of them; the last one is NULL. */
+extern const struct op *const linear_ops[];
+extern const struct op *const log_code_ops[];
+extern const struct op *const binary_attention_ops[];
+extern const struct op *const mixture_ops[];
 
 static inline size_t aligned(size_t bytes) {
     return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
 }
+static inline int32_t least(int32_t a, int32_t b) { return a < b ? a : b; }
 static inline int32_t ceil_div(int32_t a, int32_t b) { return (a + b - 1) / b; }
 
 #endif

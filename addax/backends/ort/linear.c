@@ -32,8 +32,6 @@ static OrtStatus *create(const OrtCustomOp *base, OrtApi *api, const OrtKernelIn
 
 /* --- computing --- */
 
-static int32_t least(int32_t a, int32_t b) { return a < b ? a : b; }
-
 struct call {
     const struct linear *layer;
     const struct kernel *kernel;
@@ -67,11 +65,11 @@ static void prepare_task(void *user, size_t i) {
     const struct block block = block_of(call, i / steps);
     const int32_t first = (int32_t)(i % steps) * ROW_STEP;
     if (first >= block.rows) return;
-    call->kernel->prepare(call->x + block.row * (size_t)call->columns,
-                          call->q + block.row * call->width, call->s + block.row * call->groups,
-                          call->sum + block.row * call->groups, block.rows, call->columns,
-                          call->layer->groups, call->layer->group, first,
-                          least(first + ROW_STEP, block.rows));
+    ((addax_prepare *)call->kernel->prepare)(
+        call->x + block.row * (size_t)call->columns, call->q + block.row * call->width,
+        call->s + block.row * call->groups, call->sum + block.row * call->groups, block.rows,
+        call->columns, call->layer->groups, call->layer->group, first,
+        least(first + ROW_STEP, block.rows));
 }
 
 /* A block of rows times a run of tiles. */
@@ -88,21 +86,13 @@ static void multiply_task(void *user, size_t i) {
         return;
     }
     uint8_t *bytes = memory.data;
-    call->kernel->linear(call->q + block.row * call->width, call->s + block.row * call->groups,
-                         call->sum + block.row * call->groups, layer->codes, layer->table,
-                         layer->multipliers, layer->scale,
-                         call->y + block.row * (size_t)layer->outputs, bytes,
-                         bytes ? (float *)(bytes + weights) : NULL, block.rows, layer->outputs,
-                         layer->groups, layer->group, first,
-                         least(first + call->tiles_each, call->tiles));
+    ((addax_linear *)call->kernel->run)(
+        call->q + block.row * call->width, call->s + block.row * call->groups,
+        call->sum + block.row * call->groups, layer->codes, layer->table, layer->multipliers,
+        layer->scale, call->y + block.row * (size_t)layer->outputs, bytes,
+        bytes ? (float *)(bytes + weights) : NULL, block.rows, layer->outputs, layer->groups,
+        layer->group, first, least(first + call->tiles_each, call->tiles));
     if (bytes) buffer_give(&memory, FOR_TASK);
-}
-
-static OrtStatus *run(const OrtKernelContext *context, void (*task)(void *, size_t), int32_t tasks,
-                      int is_shared, struct call *call) {
-    if (is_shared && tasks > 1) return ort.ParallelFor(context, task, (size_t)tasks, 0, call);
-    for (int32_t i = 0; i < tasks; i++) task(call, (size_t)i);
-    return NULL;
 }
 
 /* How many rows and tiles a task takes. */
@@ -123,10 +113,10 @@ static OrtStatus *multiply(const OrtKernelContext *context, struct call *call) {
     const int64_t work = (int64_t)call->rows * layer->outputs * call->columns;
     const int is_shared = work > WORTH_SHARING;
     divide(call, is_shared);
-    TRY(run(context, prepare_task, call->blocks * (call->rows_each / ROW_STEP),
-            (int64_t)call->rows * call->columns > WORTH_SHARING_ROWS, call));
-    TRY(run(context, multiply_task, call->blocks * ceil_div(call->tiles, call->tiles_each),
-            is_shared, call));
+    TRY(run_tasks(context, prepare_task, call->blocks * (call->rows_each / ROW_STEP),
+                  (int64_t)call->rows * call->columns > WORTH_SHARING_ROWS, call));
+    TRY(run_tasks(context, multiply_task, call->blocks * ceil_div(call->tiles, call->tiles_each),
+                  is_shared, call));
     return call->out_of_memory ? ort.CreateStatus(ORT_FAIL, "addax: no memory for a layer") : NULL;
 }
 
@@ -149,108 +139,51 @@ static OrtStatus *with_buffers(const OrtKernelContext *context, struct call *cal
 
 static OrtStatus *compute(void *kernel, OrtKernelContext *context) {
     const struct linear *layer = kernel;
-    const OrtValue *x;
+    const struct op *op = &layer->op->op;
     OrtValue *y;
-    OrtShape *shape;
-    int64_t dims[MAX_RANK], rows = 1;
-    size_t rank;
+    struct tensor x;
     struct call call = {.layer = layer};
-    TRY(ort.GetInput(context, 0, &x));
-    TRY(ort.GetShape(x, &shape));
-    TRY(read_dimensions(shape, dims, &rank));
-    const int64_t columns = rank ? dims[rank - 1] : 0;
-    for (size_t i = 0; i + 1 < rank; i++) rows *= dims[i];
+    TRY(read_input(op, context, 0, &x));
+    const size_t leading = x.rank ? x.rank - 1 : 0;
+    const int64_t columns = x.rank ? x.dims[leading] : 0, rows = elements(x.dims, leading);
     if (columns < layer->least_columns || columns > layer->most_columns || rows > INT32_MAX) {
         char text[256];
         return invalid("addax:%s: expected X of shape [..., K] with K from %d to %d, the columns "
                        "of %s, got %s",
-                       layer->op->name, (int)layer->least_columns, (int)layer->most_columns,
-                       layer->op->weights, shape_text(dims, rank, text, sizeof text));
+                       op->name, (int)layer->least_columns, (int)layer->most_columns,
+                       layer->op->weights, shape_text(x.dims, x.rank, text, sizeof text));
     }
-    dims[rank - 1] = layer->outputs;
-    TRY(ort.GetOutput(context, 0, dims, rank, &y));
+    x.dims[leading] = layer->outputs;
+    TRY(ort.GetOutput(context, 0, x.dims, x.rank, &y));
     if (!rows || !layer->outputs) return NULL;
-    TRY(ort.GetData(x, (void **)&call.x));
     TRY(ort.GetData(y, (void **)&call.y));
+    call.x = x.data;
     call.rows = (int32_t)rows;
     call.columns = (int32_t)columns;
     call.kernel = rows < layer->path->many_from ? &layer->path->few : &layer->path->many;
     return with_buffers(context, &call);
 }
 
-/* --- what the runtime asks before it runs --- */
-
 /* Y has X's shape but for the last dimension, the number of scales. */
 static OrtStatus *infer(const OrtCustomOp *base, OrtShapeInference *context) {
-    const struct linear_op *op = (const struct linear_op *)base;
-    OrtShape *x, *scale, *made;
-    int64_t dims[MAX_RANK], outputs;
-    const char *names[MAX_RANK];
-    size_t rank, scale_rank;
-    TRY(ort.InferInput(context, 0, &x));
-    TRY(ort.InferInput(context, (size_t)op->scale, &scale));
-    TRY(ort.GetRank(x, &rank));
-    TRY(ort.GetRank(scale, &scale_rank));
-    if (!rank || rank > MAX_RANK || scale_rank != 1) return NULL; /* unknown as yet */
-    TRY(ort.GetDimensions(scale, &outputs, 1));
-    TRY(ort.GetDimensions(x, dims, rank));
-    TRY(ort.GetNames(x, names, rank));
-    dims[rank - 1] = outputs;
-    names[rank - 1] = "";
-    TRY(ort.CreateShape(&made));
-    OrtStatus *status = ort.SetElementType(made, ORT_FLOAT);
-    if (!status) status = ort.SetDimensions(made, dims, rank);
-    if (!status) status = ort.SetNames(made, names, rank);
-    if (!status) status = ort.InferOutput(context, 0, made);
-    ort.ReleaseShape(made);
-    return status;
+    return infer_last(context, ((const struct linear_op *)base)->scale);
 }
 
-static const char *name(const OrtCustomOp *op) { return ((const struct linear_op *)op)->name; }
-static const char *provider(const OrtCustomOp *op) { return (void)op, "CPUExecutionProvider"; }
-static int input_type(const OrtCustomOp *op, size_t i) {
-    return ((const struct linear_op *)op)->types[i];
-}
-static size_t input_count(const OrtCustomOp *op) {
-    return (size_t)((const struct linear_op *)op)->inputs;
-}
-static int output_type(const OrtCustomOp *op, size_t i) { return (void)op, (void)i, ORT_FLOAT; }
-static size_t output_count(const OrtCustomOp *op) { return (void)op, 1; }
-static int required(const OrtCustomOp *op, size_t i) { return (void)op, (void)i, 0; }
-static int in_main_memory(const OrtCustomOp *op, size_t i) { return (void)op, (void)i, 0; }
-static int one(const OrtCustomOp *op) { return (void)op, 1; }
-
-#define BASE                                                                                       \
-    {.version = ORT_VERSION,                                                                       \
-     .GetName = name,                                                                              \
-     .GetExecutionProviderType = provider,                                                         \
-     .GetInputType = input_type,                                                                   \
-     .GetInputTypeCount = input_count,                                                             \
-     .GetOutputType = output_type,                                                                 \
-     .GetOutputTypeCount = output_count,                                                           \
-     .KernelDestroy = destroy,                                                                     \
-     .GetInputCharacteristic = required,                                                           \
-     .GetOutputCharacteristic = required,                                                          \
-     .GetInputMemoryType = in_main_memory,                                                         \
-     .GetVariadicInputMinArity = one,                                                              \
-     .GetVariadicInputHomogeneity = one,                                                           \
-     .GetVariadicOutputMinArity = one,                                                             \
-     .GetVariadicOutputHomogeneity = one,                                                          \
-     .CreateKernelV2 = create,                                                                     \
-     .KernelComputeV2 = compute,                                                                   \
-     .InferOutputShape = infer,                                                                    \
-     .GetStartVersion = one,                                                                       \
-     .GetEndVersion = one}
+#define BASE OP_BASE(create, compute, destroy, infer)
 
 static const struct linear_op codebook = {
-    BASE,    "CodebookMatMul",
-    "codes", 2,
-    3,       4,
-    5,       {ORT_FLOAT, ORT_UINT8, ORT_INT8, ORT_UINT8, ORT_FLOAT}};
+    {BASE, "CodebookMatMul", "codebook", 5, {ORT_FLOAT, ORT_UINT8, ORT_INT8, ORT_UINT8, ORT_FLOAT}},
+    "codes",
+    2,
+    3,
+    4};
 static const struct linear_op binary = {
-    BASE, "BinaryMatMul", "planes", 0, 2, 3, 4, {ORT_FLOAT, ORT_UINT8, ORT_UINT8, ORT_FLOAT}};
+    {BASE, "BinaryMatMul", "binary", 4, {ORT_FLOAT, ORT_UINT8, ORT_UINT8, ORT_FLOAT}},
+    "planes",
+    0,
+    2,
+    3};
 static const struct linear_op int8 = {
-    BASE, "Int8MatMul", "weights", 0, 0, 2, 3, {ORT_FLOAT, ORT_INT8, ORT_FLOAT}};
+    {BASE, "Int8MatMul", "int8", 3, {ORT_FLOAT, ORT_INT8, ORT_FLOAT}}, "weights", 0, 0, 2};
 
-const struct op linear_ops[] = {
-    {&codebook.base, "codebook"}, {&binary.base, "binary"}, {&int8.base, "int8"}, {NULL, NULL}};
+const struct op *const linear_ops[] = {&codebook.op, &binary.op, &int8.op, NULL};

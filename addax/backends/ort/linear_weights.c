@@ -4,73 +4,17 @@
 #include <stdio.h>
 #include <string.h>
 
-#define INT8_COLUMNS 32 /* kernels take int8 weights in multiples of it */
-
-struct constant {
-    const void *data;
-    int64_t dims[MAX_RANK];
-    size_t rank, bytes;
-};
-
-OrtStatus *read_dimensions(OrtShape *shape, int64_t *dims, size_t *rank) {
-    OrtStatus *status = ort.GetRank(shape, rank);
-    if (!status && *rank > MAX_RANK)
-        status = invalid("addax: expected at most %d dimensions, got %zu", MAX_RANK, *rank);
-    if (!status) status = ort.GetDimensions(shape, dims, *rank);
-    ort.ReleaseShape(shape);
-    return status;
-}
-
-static OrtStatus *read_constant(const struct linear_op *op, const OrtKernelInfo *info, int input,
-                                struct constant *read) {
-    const OrtValue *value = NULL;
-    int is_constant = 0;
-    OrtShape *shape;
-    TRY(ort.GetConstant(info, (size_t)input, &is_constant, &value));
-    if (!is_constant || !value)
-        return invalid(
-            "addax:%s: expected weights that are initializers, but input %d is computed "
-            "at run time; make it an initializer, or load the model without this library",
-            op->name, input);
-    TRY(ort.GetData(value, (void **)&read->data));
-    TRY(ort.GetShape(value, &shape));
-    TRY(read_dimensions(shape, read->dims, &read->rank));
-    read->bytes = op->types[input] == ORT_FLOAT ? sizeof(float) : 1;
-    for (size_t i = 0; i < read->rank; i++) read->bytes *= (size_t)read->dims[i];
-    if (read->bytes > INT32_MAX)
-        return invalid("addax:%s: expected at most 2 GiB of weights, input %d has %zu bytes",
-                       op->name, input, read->bytes);
-    return NULL;
-}
-
-const char *shape_text(const int64_t *dims, size_t rank, char *text, size_t size) {
-    size_t at = (size_t)snprintf(text, size, "[");
-    for (size_t i = 0; i < rank && at < size; i++)
-        at += (size_t)snprintf(text + at, size - at, i ? ", %lld" : "%lld", (long long)dims[i]);
-    if (at < size) snprintf(text + at, size - at, "]");
-    return text;
-}
-
-static OrtStatus *expect_shape(const struct linear_op *op, const char *name,
-                               const struct constant *read, size_t rank, const int64_t *expected) {
-    if (read->rank == rank && !memcmp(read->dims, expected, rank * sizeof *expected)) return NULL;
-    char want[128], have[256];
-    return invalid("addax:%s: expected %s of shape %s, got %s", op->name, name,
-                   shape_text(expected, rank, want, sizeof want),
-                   shape_text(read->dims, read->rank, have, sizeof have));
-}
-
 /* Bits of a code, planes of signs, or neither: the form of the weights and their shape. */
 static OrtStatus *read_form(const struct linear_op *op, const OrtKernelInfo *info,
-                            struct linear *made, const struct constant *in, char form[16]) {
-    const struct constant *weights = &in[1];
+                            struct linear *made, const struct tensor *in, char form[16]) {
+    const struct tensor *weights = &in[1];
     const int64_t tiles = (in[op->scale].dims[0] + TILE - 1) / TILE;
     const int64_t steps = weights->rank > 1 ? weights->dims[1] : 1;
     int64_t group = 4 * steps, bits = 0;
     if (op->multipliers) {
         TRY(ort.GetInteger(info, "group", &group));
         if (group < 32 || group > 128 || group % 32)
-            return invalid("addax:%s: expected group 32, 64, 96 or 128, got %lld", op->name,
+            return invalid("addax:%s: expected group 32, 64, 96 or 128, got %lld", op->op.name,
                            (long long)group);
     }
     made->groups = op->multipliers ? (int32_t)steps : 1;
@@ -80,58 +24,51 @@ static OrtStatus *read_form(const struct linear_op *op, const OrtKernelInfo *inf
     if (op->table) {
         TRY(ort.GetInteger(info, "bits", &bits));
         if (bits != 2 && bits != 4)
-            return invalid("addax:%s: expected bits 2 or 4, got %lld", op->name, (long long)bits);
+            return invalid("addax:%s: expected bits 2 or 4, got %lld", op->op.name,
+                           (long long)bits);
         snprintf(form, 16, "codebook%d", (int)bits);
-        return expect_shape(op, op->weights, weights, 5,
+        return expect_shape(&op->op, op->weights, weights, 5,
                             (int64_t[]){tiles, steps, group * bits / 32, TILE, 4});
     }
     if (op->multipliers) {
         const int64_t planes = weights->rank > 2 ? weights->dims[2] : 0;
         snprintf(form, 16, "binary%d", planes > 0 && planes < 100 ? (int)planes : 0);
-        return expect_shape(op, op->weights, weights, 7,
+        return expect_shape(&op->op, op->weights, weights, 7,
                             (int64_t[]){tiles, steps, planes, 4, group / 32, 16, 4});
     }
     snprintf(form, 16, "int8");
-    return expect_shape(op, op->weights, weights, 4, (int64_t[]){tiles, steps, TILE, 4});
+    return expect_shape(&op->op, op->weights, weights, 4, (int64_t[]){tiles, steps, TILE, 4});
 }
 
-static OrtStatus *check_others(const struct linear_op *op, const struct constant *in) {
-    const struct constant *weights = &in[1];
+static OrtStatus *check_others(const struct linear_op *op, const struct tensor *in) {
+    const struct tensor *weights = &in[1];
     const int64_t *dims = weights->dims;
     if (op->table) {
-        TRY(expect_shape(op, "multipliers", &in[op->multipliers], 3,
+        TRY(expect_shape(&op->op, "multipliers", &in[op->multipliers], 3,
                          (int64_t[]){dims[0], dims[1], TILE}));
         const int64_t entries = in[op->table].rank == 1 ? in[op->table].dims[0] : -1;
         if (entries != 4 && entries != 16)
-            return expect_shape(op, "table", &in[op->table], 1, (int64_t[]){16});
+            return expect_shape(&op->op, "table", &in[op->table], 1, (int64_t[]){16});
     } else if (op->multipliers) {
-        TRY(expect_shape(op, "multipliers", &in[op->multipliers], 4,
+        TRY(expect_shape(&op->op, "multipliers", &in[op->multipliers], 4,
                          (int64_t[]){dims[0], dims[1], dims[2], TILE}));
     }
     return NULL;
 }
 
-/* Packed weights, each tile padded with zeros from `have` to `want` bytes. */
-static void copy_tiles(char *to, const char *from, size_t tiles, size_t have, size_t want) {
-    for (size_t t = 0; t < tiles; t++) {
-        memcpy(to + t * want, from + t * have, have);
-        memset(to + t * want + have, 0, want - have);
-    }
-}
-
 /* The kernel reads this copy alone: it is aligned and lies in huge pages. */
-static OrtStatus *keep(struct linear *made, const struct constant *in) {
+static OrtStatus *keep(struct linear *made, const struct tensor *in) {
     const struct linear_op *op = made->op;
     const size_t tiles = (size_t)in[1].dims[0], tile = tiles ? in[1].bytes / tiles : 0;
     const size_t padded = op->multipliers ? tile : (size_t)TILE * (size_t)made->group;
     size_t bytes = TILE + aligned(tiles * padded);
-    for (int i = 2; i < op->inputs; i++) bytes += aligned(in[i].bytes);
+    for (int i = 2; i < op->op.inputs; i++) bytes += aligned(in[i].bytes);
     char *at = made->memory = weights_allocate(bytes);
     if (!at) return ort.CreateStatus(ORT_FAIL, "addax: no memory for the weights");
     copy_tiles(at, in[1].data, tiles, tile, padded);
     made->codes = (const uint8_t *)at;
     at += aligned(tiles * padded);
-    for (int i = 2; i < op->inputs; i++) {
+    for (int i = 2; i < op->op.inputs; i++) {
         if (i == op->table) {
             for (size_t j = 0; j < TILE; j++) at[j] = ((const char *)in[i].data)[j % in[i].bytes];
             made->table = (const uint8_t *)at;
@@ -148,24 +85,20 @@ static OrtStatus *keep(struct linear *made, const struct constant *in) {
 
 OrtStatus *read_weights(const OrtKernelInfo *info, struct linear *made) {
     const struct linear_op *op = made->op;
-    struct constant in[5];
+    struct tensor in[5];
     char form[16];
-    for (int i = 1; i < op->inputs; i++) TRY(read_constant(op, info, i, &in[i]));
+    for (int i = 1; i < op->op.inputs; i++) TRY(read_constant(&op->op, info, i, &in[i]));
     if (in[op->scale].rank != 1)
-        return invalid("addax:%s: expected scale of shape [N], got one of %zu dimensions", op->name,
-                       in[op->scale].rank);
+        return invalid("addax:%s: expected scale of shape [N], got one of %zu dimensions",
+                       op->op.name, in[op->scale].rank);
     TRY(read_form(op, info, made, in, form));
     TRY(check_others(op, in));
     if (op->table && in[op->table].dims[0] != (strcmp(form, "codebook4") ? 4 : 16))
-        return invalid("addax:%s: expected a table of 2^bits entries, got %lld", op->name,
+        return invalid("addax:%s: expected a table of 2^bits entries, got %lld", op->op.name,
                        (long long)in[op->table].dims[0]);
     if (made->most_columns < 1)
-        return invalid("addax:%s: expected weights of at least one column", op->name);
+        return invalid("addax:%s: expected weights of at least one column", op->op.name);
     made->outputs = (int32_t)in[op->scale].dims[0];
-    made->path = path_of(form);
-    if (!made->path)
-        return invalid("addax:%s: this library has no kernel for %s on this processor; load the "
-                       "model without it",
-                       op->name, form);
+    TRY(find_path(&op->op, form, &made->path));
     return keep(made, in);
 }

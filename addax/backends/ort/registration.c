@@ -1,5 +1,5 @@
 /* The door to ONNX Runtime: `RegisterCustomOps` hands over every op of the domain `addax`. */
-#include "library.h"
+#include "op.h"
 
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -29,11 +29,19 @@ OrtStatus *invalid(const char *format, ...) {
     return ort.CreateStatus(ORT_INVALID_ARGUMENT, text);
 }
 
+static OrtStatus *add_ops(OrtCustomOpDomain *domain, const struct op *const ops[]) {
+    for (; *ops; ops++)
+        if (has_path((*ops)->forms)) TRY(ort.AddToDomain(domain, &(*ops)->base));
+    return NULL; /* ops that have no kernel here run through their bodies */
+}
+
 static OrtStatus *make_domain(OrtCustomOpDomain **made) {
     OrtCustomOpDomain *domain;
     TRY(ort.CreateCustomOpDomain("addax", &domain));
-    for (const struct op *op = linear_ops; op->op; op++)
-        if (has_path(op->forms)) TRY(ort.AddToDomain(domain, op->op)); /* else its body runs */
+    TRY(add_ops(domain, linear_ops));
+    TRY(add_ops(domain, log_code_ops));
+    TRY(add_ops(domain, binary_attention_ops));
+    TRY(add_ops(domain, mixture_ops));
     *made = domain;
     return NULL;
 }
@@ -56,8 +64,8 @@ EXPORTED OrtStatus *RegisterCustomOps(OrtSessionOptions *options, const OrtApiBa
     return status ? status : ort.AddDomain(options, domain);
 }
 
-/* The instruction set that weights of a form ("codebook4", "int8", ...) are multiplied with on
-   this processor; NULL if there is no kernel for it. */
+/* The instruction set that a form ("codebook4", "mixture", ...) is computed with on this
+   processor; NULL if there is no kernel for it. */
 EXPORTED const char *addax_code_path(const char *form) {
     const struct path *path = path_of(form);
     return path ? path->isa : NULL;

@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from addax.backends.ort import FORMS, paths_of, sources
+from addax.backends.ort import paths_of, sources
 from addax.backends.target import InstructionSet, Target
 from addax.runtime.build import build
 from tests.ir.dialect import packing
 from tests.ir.dialect.running import model_of
 
+FORMS = ("codebook4", "codebook2", "binary1", "binary2", "binary3", "binary4", "int8")
 MANY = 3
 
 

@@ -2,7 +2,9 @@
 
 import re
 import shutil
+import struct
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from tests.backends.ort.emulated import (
     needs_tools,
     plain_objects,
     run_layer,
+    run_tool,
     write_project,
 )
 from tests.backends.ort.libraries import representable, weights
@@ -121,3 +124,18 @@ def test_machine_code_of_the_kernels(name, tmp_path):
                 x = representable(form, (tokens,), 161, many=tokens > 4)
                 ran = run_layer(runtime, library, form, 129, x, cpu)
                 assert np.array_equal(expected(form, 129, x), ran.y), (form, tokens)
+
+
+@pytest.mark.slow
+def test_apple_code_is_linked_with_the_sources(tmp_path):
+    pytest.importorskip("tvm", reason="TVM missing: pip install addax[tvm]")
+    pytest.importorskip("ziglang", reason="zig missing: pip install addax[compiler]")
+    target = TARGETS["ios-arm64"]
+    folder = write_project(target, machine_code(target), tmp_path / "project")
+    inputs = sorted(path for path in folder.iterdir() if path.suffix in (".c", ".o"))
+    made = tmp_path / "libaddax_kernels.dylib"
+    zig = [sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-macos"]
+    run_tool(*zig, "-std=gnu11", "-shared", "-fvisibility=hidden", *inputs, "-o", made)
+    data = made.read_bytes()
+    assert (0xFEEDFACF, 0x0100000C) == struct.unpack("<II", data[:8])  # Mach-O, arm64
+    assert b"_RegisterCustomOps" in data
