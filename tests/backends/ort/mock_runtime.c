@@ -225,7 +225,8 @@ int main(int count, char **arguments) {
         if (!strcmp(registered[i]->get_name(registered[i]), node.name)) op = registered[i];
     }
     const char *forms[] = {"codebook4", "codebook2", "binary1", "binary2",
-                           "binary3",   "binary4",   "int8"};
+                           "binary3",   "binary4",   "int8",    "log_code",
+                           "mixture",   "linear_attention"};
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
         printf("path %s %s\n", forms[i], code_path(forms[i]) ? code_path(forms[i]) : "body");
     if (!op) die("the op of the case is not registered");
