@@ -1,6 +1,7 @@
 """Whole models as machine code by TVM agree with ONNX Runtime, and say what they do not take."""
 
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,23 +13,27 @@ import addax
 from addax.backends.to_ort import to_ort
 from addax.backends.to_tvm import require_tvm, to_tvm, tuning_time
 from addax.errors import (
+    EvaluationError,
     InputError,
     MissingPackageError,
     ModelFileError,
     OptionError,
     UnsupportedOpError,
 )
+from addax.ir.equivalence import draw_feeds
 from addax.ir.parser import parse_text
 from addax.ir.tolerance import bounds, judged
 from addax.runtime.session import Session
 from addax.runtime.tvm_session import TvmSession
-from addax.testing.cases import draw
+from addax.testing.cases import draw, read_cases
 from addax.testing.strategies.arrays import Kind
 from tests.ir.dialect.packing import pack_codes, pack_multipliers
 from tests.ir.dialect.running import model_of
 from tests.ir.test_evaluate_models import DATA, deit, inputs, llama, mobilenet, resnet
 
 pytest.importorskip("tvm")
+
+CASES = read_cases(Path(__file__).parents[1] / "passes" / "cases")
 
 # A block of a transformer: 19 tokens and 29 columns leave tiles of every kind unfilled.
 TRANSFORMER = """<ir_version: 10, opset_import: ["": 18]>
@@ -93,12 +98,15 @@ twice (a) => (b) { b = Add(a, a) }"""
 
 def require_agreement(model: ir.Model, session: TvmSession, feeds) -> None:
     """Both runtimes are within rounding of the exact result, for every element of every output."""
-    model = to_ort(model)
-    known = bounds(model, feeds)
+    require_exact(model, Session(to_ort(model)).run, feeds)
+    require_exact(model, session.run, feeds)
+
+
+def require_exact(model: ir.Model, run, feeds) -> None:
+    known = bounds(to_ort(model), feeds)
     exact = {name: value for name, (value, _) in known.items()}
     allowed = {name: error for name, (_, error) in known.items()}
-    for run in (Session(model).run, session.run):
-        assert judged(exact, run(feeds), allowed).disagreement is None
+    assert judged(exact, run(feeds), allowed).disagreement is None
 
 
 def feeds_of(session: TvmSession, batch: int = 1, seed: int = 0) -> dict[str, np.ndarray]:
@@ -301,6 +309,20 @@ def test_optimize_compiles_and_saves(tmp_path):
     fast.save(tmp_path / "model.onnx")
     assert fast.session.inputs == TvmSession.load(tmp_path / "model.so").inputs
     assert ["y"] == list(addax.load(tmp_path / "model.onnx").run(feeds))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES[::20], ids=str)
+def test_what_compiles_is_right(case):
+    """Graphs of every kind: those that rules are tested on."""
+    model = to_ort(draw(case.text, Kind.PLAIN))
+    try:
+        feeds = draw_feeds(model)
+        bounds(model, feeds)
+        session = TvmSession(to_tvm(model))
+    except (EvaluationError, UnsupportedOpError) as error:
+        pytest.skip(str(error).partition("\n")[0])
+    require_exact(model, session.run, feeds)
 
 
 @pytest.mark.slow
