@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.linalg.blas import sgemm
 
 from addax.passes.fit._job import Array
 from addax.passes.fit._scheme import Scheme, make_levels
@@ -90,7 +91,10 @@ def _move_group(scheme: Scheme, state: State, moment: Array, g: int, group: int)
     pull = state.pull[part].copy()
     _move_scales(scheme, state, g, part, inner, pull)
     _move_codes(scheme, state, g, part, inner, pull)
-    state.pull -= moment[:, part] @ (state.made[part] - before)
+    # pull -= moment[:, part] @ change, in place: all are transposed for a library in columns.
+    change = (state.made[part] - before).T
+    pull = state.pull.T
+    state.pull = sgemm(-1.0, change, moment[part].T, 1.0, pull, trans_b=True, overwrite_c=True).T
 
 
 def _move_codes(

@@ -18,6 +18,7 @@ from addax.passes.fit._job import Array
 _GREEDY_SHARES = (0.5, 0.7, 0.9)  # of the largest weight, for uniform first scales of planes
 _CLIPS = (1.0, 0.85, 0.7, 0.55)  # of the largest weight, for first scales of a table
 _RIDGE = 1e-7
+_SCOUTING = (3, 12)  # rounds from each start, for one scale in a group and for more
 
 
 @dataclass(frozen=True)
@@ -99,25 +100,28 @@ def fit_scales(
 ) -> Array:
     """Scales [N, q] that make the weighted squared error of x[S, N] small; weight[S].
 
-    Alternating least squares from several starts, the best of each row. The error of scales
-    follows from the weight and moment of what lies between two middles: nothing is decoded.
+    Alternating least squares: some rounds from each start, and `rounds` from the best of each row.
+    The error of scales follows from the weight and moment of what lies between two middles:
+    nothing is decoded.
     """
     sums = _Sums(x, weight)
-    best, least = None, np.full(x.shape[1], np.inf)
-    for theta in _starts(scheme, x, weight) if starts is None else starts:
-        theta = scheme.rounded(theta, row)
-        if best is None:
-            best = theta
-        for _ in range(rounds):
+    best = np.zeros((x.shape[1], scheme.basis.shape[1]), np.float32)
+    least = np.full(x.shape[1], np.inf)
+    tried = _starts(scheme, x, weight) if starts is None else starts
+    scouting = min(rounds, _SCOUTING[best.shape[1] > 1])
+    turns = [(start, scouting) for start in tried] if len(tried) > 1 else []
+    for start, count in [*turns, (None if turns else tried[0], rounds)]:
+        theta = scheme.rounded(best if start is None else start, row)
+        for _ in range(count):
             error, fitted = sums.step(scheme, theta)
             better = error < least
             best = np.where(better[:, None], theta, best)
             least = np.where(better, error, least)
             moved = scheme.rounded(_proper(scheme, fitted, theta), row)
-            if np.allclose(moved, theta, rtol=1e-4, atol=0):
+            if np.allclose(moved, theta, rtol=1e-3, atol=0):
                 break
             theta = moved
-    return np.asarray(best, np.float32)
+    return best
 
 
 class _Sums:
