@@ -9,6 +9,7 @@ from addax.backends.kernels import activations, linear
 from addax.backends.kernels.catalogue import KERNELS
 from addax.backends.kernels.codebook_matmul import MANY
 from addax.backends.kernels.vocabulary import TILE
+from addax.backends.targets.cuda import Cuda
 from addax.backends.targets.gpu import THREADS, Gpu
 from addax.backends.tvm.grid import grid_function
 
@@ -46,9 +47,9 @@ def _unused(name: str) -> set[str]:
     return {"table"} if name.startswith("binary") else set()
 
 
-def grid_functions(wanted: Mapping[str, Launch]) -> dict[str, Any]:
+def grid_functions(language: str, wanted: Mapping[str, Launch]) -> dict[str, Any]:
     """A PrimFunc for each kernel, by its entry point."""
-    isa = Gpu()
+    isa = Cuda() if language == "cuda" else Gpu()
     return {
         launch.name: grid_function(launch, functools.partial(_body, KERNELS[name].body, isa))
         for name, launch in wanted.items()

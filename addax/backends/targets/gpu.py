@@ -22,7 +22,7 @@ from addax.backends.tvm.builder import (
     shift_left,
     vector,
 )
-from addax.backends.tvm.grid import nearest
+from addax.backends.tvm.grid import nearest, once
 
 Grid = Any  # the `GridBuilder`: where vocabularies take any builder, this one needs a grid's
 THREADS = 32  # of a block that rounds one group of a row
@@ -122,7 +122,7 @@ class GridColumns(Columns):
 
     def store(self, pointer: Pointer, index: Value, integers: Run) -> None:
         for place in range(0, len(integers), 4):
-            pointer.store(index // 4 + place // 4, _word(integers[place : place + 4]))
+            pointer.store(index // 4 + place // 4, word_of(integers[place : place + 4]))
 
 
 class _Scratch(Scratch):
@@ -141,6 +141,14 @@ class _Scratch(Scratch):
 
     def sum_at(self, m: Value, _row: Value) -> Value:
         return m & (self._tokens - 1)
+
+
+class Quad(list[Value]):
+    """The signed bytes of a word, and the word."""
+
+    def __init__(self, word: Value) -> None:
+        super().__init__(shift_left(word, _int(24 - 8 * byte)) >> 24 for byte in range(4))
+        self.word = word
 
 
 class Gpu(Scalar):
@@ -169,38 +177,42 @@ class Gpu(Scalar):
     # bytes in words
 
     def bytes(self, pointer: Pointer, index: Value) -> Bytes:
-        word = pointer.load(index // 4)
-        return [shift_left(word, _int(24 - 8 * byte)) >> 24 for byte in range(4)]
+        return Quad(once(pointer.load(index // 4)))
 
     def store_bytes(self, pointer: Pointer, index: Value, value: Bytes) -> None:
-        pointer.store(index // 4, _word(value))
+        pointer.store(index // 4, word_of(value))
 
     def widened(self, pointer: Pointer, index: Value) -> Value:
-        return cast(_byte(pointer, index) & 255, "float32")
+        return cast(byte_of(pointer, index) & 255, "float32")
 
     def multipliers(self, pointer: Pointer, index: Value) -> Bytes:
-        return _byte(pointer, index) & 255
+        return byte_of(pointer, index) & 255
 
     def codebook(self, k: Grid, pointer: Pointer) -> Table:
         table = k.shared("int32", TILE)  # a bank for each entry
-        table.store(k.thread, _signed(_byte(pointer, k.thread)))
+        table.store(k.thread, self.entry(byte_of(pointer, k.thread)))
         k.barrier()
         return table
+
+    def entry(self, byte: Value) -> Value:
+        """An entry of the table as it is kept, from what `byte_of` gives."""
+        return _signed(byte)
 
     def decoded(self, packed: Bytes, bits: int, table: Table) -> list[Bytes]:
         last = (1 << bits) - 1
         return [
-            [table.load(byte >> shift & last) for byte in packed] for shift in range(0, 8, bits)
+            [once(table.load(byte >> shift & last)) for byte in packed]
+            for shift in range(0, 8, bits)
         ]
 
     def looked_up(self, table: Table, indices: Bytes) -> Bytes:
         return [
-            _signed(_byte(table.pointer, table.index + 16 * byte + index))
+            _signed(byte_of(table.pointer, table.index + 16 * byte + index))
             for byte, index in enumerate(indices)
         ]
 
 
-def _byte(pointer: Pointer, index: Value) -> Value:
+def byte_of(pointer: Pointer, index: Value) -> Value:
     """A byte of a word in the low bits, with the bytes above it still above it."""
     return pointer.load(index // 4) >> index % 4 * 8
 
@@ -209,7 +221,10 @@ def _signed(word: Value) -> Value:
     return shift_left(word, _int(24)) >> 24
 
 
-def _word(integers: Bytes) -> Value:
+def word_of(integers: Bytes) -> Value:
+    """Four bytes as one word, the first in its low bits."""
+    if isinstance(integers, Quad):
+        return integers.word
     a, b, c, d = (value & 255 for value in integers)
     return a | shift_left(b, _int(8)) | shift_left(c, _int(16)) | shift_left(d, _int(24))
 

@@ -85,3 +85,13 @@ def _pointer(dtype: str) -> Any:
 def nearest(value: Value) -> Value:
     """A float32 to the nearest integer, ties to even, as int32."""
     return tirx.round(value).astype("int32")
+
+
+def once(value: Value) -> Value:
+    """`value`, computed here; compilers of GPU languages load again what is only written twice."""
+    return emit.bind(value)
+
+
+def dot_of_bytes(a: Value, b: Value, total: Value) -> Value:
+    """CUDA's total + the four products of signed bytes of two words (compute capability 6.1)."""
+    return tirx.call_pure_extern("int32", "__dp4a", a, b, total)

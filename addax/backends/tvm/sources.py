@@ -32,7 +32,7 @@ def kernel_sources(
         name: launch for name, launch in launches().items() if kernels is None or name in kernels
     }
     files: dict[str, str] = {}
-    for name, function in grid_functions(wanted).items():
+    for name, function in grid_functions(language, wanted).items():
         file = LANGUAGES[language].file_of(name)
         files[file] = files.get(file, "") + source(language, {name: function})
     return files, wanted
