@@ -68,7 +68,9 @@ def fit_each(
     """Fit layers and give each as soon as it is done, in any order.
 
     Jobs are taken from the iterable when there is room for them, so a generator that works out
-    one layer's second moments at a time needs room for `in_flight` of them.
+    one layer's second moments at a time needs room for `in_flight` of them. Give each worker of a
+    shared machine its own share of threads (`OPENBLAS_NUM_THREADS=1`): threads that wait for a
+    core take longer than one thread alone.
 
     Args:
         jobs: One a layer.
