@@ -142,28 +142,42 @@ def observe_moments(
 
 
 class SecondMoments:
-    """E[row^T row], [K, K], of rows [M, K] that come in pieces, in float64: not centred.
+    """E[row^T row], [K, K], and E[row], [K], of rows [M, K] that come in pieces, in float64.
 
     Where rows have originals, which they have come to differ from, with E[row^T original] and
-    E[original^T original]; where they have none, they are their own.
+    those of originals; where they have none, they are their own.
     """
 
     def __init__(self, width: int) -> None:
         self.count = 0
         self._sums = np.zeros((1, width, width))
+        self._totals = np.zeros((1, width))
 
     def add(self, rows: np.ndarray, originals: np.ndarray | None = None) -> None:
         """Take in rows [M, K], and what they were, always or never."""
         if originals is not None and len(self._sums) == 1:
-            self._sums = np.zeros((3, *self._sums.shape[1:]))
+            width = self._totals.shape[1]
+            self._sums, self._totals = np.zeros((3, width, width)), np.zeros((2, width))
         for start in range(0, len(rows), _CHUNK):
             piece = rows[start : start + _CHUNK].astype(np.float64)
             self._sums[0] += piece.T @ piece
+            self._totals[0] += piece.sum(0)
             if originals is not None:
                 before = originals[start : start + _CHUNK].astype(np.float64)
                 self._sums[1] += piece.T @ before
                 self._sums[2] += before.T @ before
+                self._totals[1] += before.sum(0)
         self.count += len(rows)
+
+    @property
+    def mean(self) -> np.ndarray:
+        """E[row]."""
+        return np.asarray(self._totals[0] / max(self.count, 1))
+
+    @property
+    def original_mean(self) -> np.ndarray:
+        """E[original]."""
+        return np.asarray(self._totals[-1] / max(self.count, 1))
 
     @property
     def matrix(self) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 Algebra     y = x W^T ~ x D^T, D[n, k] = s[n] m[n, g] table[code[n, k]], g the group of k, or
             D[n, k] = s[n] sum_i m_i[n, g] b_i[n, k] with signs b_i; D is chosen for
-            tr((W - D) H (W - D)^T), H = E[x^T x] on calibration data
+            tr((W - D) H (W - D)^T), H = E[x^T x] on calibration data; what the mean of y lacks
+            goes to its bias
 Source      ShiftAddLLM (2406.05981), OPTQ (2210.17323), DenseShift (2208.09708)
 Exactness   approximate; the error of each layer is measured, on held-out samples if there are 64
 Cost        a multiply a weight and row becomes q / 4 table reads and adds (binary, q planes), or
@@ -15,6 +16,7 @@ leave when they are codes. Runs only when allowed by name; `allow=("shift-add{bi
 
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as ir
 
 from addax.errors import OptionError
@@ -107,9 +109,9 @@ def _check_bits(bits: object) -> None:
 
 
 @rule("shift-add/replace", match=EveryNode(lambda _: True), exact=Exact.APPROXIMATE)
-def replace(op: Op, site: Site, packed: Packed) -> ir.Value:
-    """x W^T -> CodebookMatMul or BinaryMatMul of x and the codes of W."""
-    return lower(op, site, (packed,))
+def replace(op: Op, site: Site, packed: Packed, offset: np.ndarray | None) -> ir.Value:
+    """x W^T -> CodebookMatMul or BinaryMatMul of x and the codes of W, plus what the mean lacks."""
+    return lower(op, site, (packed,), offset)
 
 
 def run(model: ir.Model, context: Context) -> bool:
@@ -129,7 +131,7 @@ def run(model: ir.Model, context: Context) -> bool:
     for trial in Work(model, context.facts, options).trials(targets, notes):
         install_operator(model, trial.packed)
         done = [
-            context.driver.rewrite(replace, site.root, site, trial.packed)
+            context.driver.rewrite(replace, site.root, site, trial.packed, trial.offset)
             for site in trial.target.refreshed().sites
         ]
         context.driver.resume()

@@ -20,10 +20,15 @@ _FEW_ROWS_DAMPING = 0.1
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """A layer in one format; `output_error` is None without calibration data."""
+    """A layer in one format.
+
+    `offset` [N] is what its outputs lack in the mean, None where they have no bias; it and
+    `output_error` are None without calibration data.
+    """
 
     target: Target
     fitted: Fitted
+    offset: np.ndarray | None
     output_error: float | None
     notes: tuple[str, ...]
 
@@ -100,11 +105,7 @@ class Fitter:
         found: dict[Target, list[Trial]] = {}
         for target, look in looks.items():
             fits = (made.get(_name(target, each)) for each in formats[target.name])
-            found[target] = [
-                Trial(target, fitted, _output_error(target, fitted, look), look.notes)
-                for fitted in fits
-                if fitted is not None
-            ]
+            found[target] = [_trial(target, fitted, look) for fitted in fits if fitted is not None]
         return found
 
     def _jobs(
@@ -162,12 +163,28 @@ def _name(target: Target, each: Format) -> str:
     return f"{target.name} as {each}"
 
 
-def _output_error(target: Target, fitted: Fitted, look: _Look) -> float | None:
-    """sqrt(E|x W^T - x' D^T|^2 / E|x W^T|^2), x being what x' was at first, on rows to judge by."""
-    if look.judging is None:
-        return None
-    judging, weights, made = look.judging, target.matrix(), fitted.decoded
+def _trial(target: Target, fitted: Fitted, look: _Look) -> Trial:
+    """A fit with its offset and sqrt(E|x W^T - x' D^T - offset|^2 / E|x W^T|^2).
+
+    x is what x' was at first; the error is on the rows to judge by.
+    """
+    if look.fitting is None or look.judging is None:
+        return Trial(target, fitted, None, None, look.notes)
+    weights, made, judging = target.matrix(), fitted.decoded, look.judging
+    offset = None
+    if all(site.has_bias for site in target.sites):
+        offset = _missing(weights, made, look.fitting)
     whole = float(np.sum((weights @ judging.original) * weights))
     shared = float(np.sum((made @ judging.cross) * weights))
     own = float(np.sum((made @ judging.matrix) * made))
-    return math.sqrt(max(whole - 2 * shared + own, 0.0) / whole) if whole > 0 else 0.0
+    moved = 0.0
+    if offset is not None:
+        moved = float(offset @ (offset - 2 * _missing(weights, made, judging)))
+    lost = max(whole - 2 * shared + own + moved, 0.0)
+    error = math.sqrt(lost / whole) if whole > 0 else 0.0
+    return Trial(target, fitted, offset, error, look.notes)
+
+
+def _missing(weights: np.ndarray, made: np.ndarray, moments: SecondMoments) -> np.ndarray:
+    """E[x W^T - x' D^T], [N]."""
+    return weights @ moments.original_mean - made @ moments.mean

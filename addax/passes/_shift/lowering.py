@@ -23,13 +23,18 @@ def install_operator(model: ir.Model, packed: Packed) -> None:
     install(model, operators()[operator_of(packed)])
 
 
-def lower(op: Op, site: Site, parts: tuple[Packed, ...]) -> ir.Value:
-    """rows(x) W^T + bias, W being the sum of what `parts` hold; in the shape that `root` gives."""
+def lower(
+    op: Op, site: Site, parts: tuple[Packed, ...], offset: np.ndarray | None = None
+) -> ir.Value:
+    """rows(x) W^T + offset + bias, W being the sum of what `parts` hold; shaped as `root` is."""
     rows = _rows(op, site)
     y: ir.Value | None = None
     for packed in parts:
         made = _product(op, rows, packed, site.weight.name or "weight")
         y = made if y is None else op.Add(y, made)
+    if offset is not None and site.x.dtype is not None:
+        stored = offset.astype(site.x.dtype.numpy())
+        y = op.Add(y, op.initializer(stored, f"{site.weight.name}.offset"))
     bias = _bias(op, site)
     y = y if bias is None else op.Add(y, bias)
     if not site.view.kernel:

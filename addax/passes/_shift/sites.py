@@ -78,6 +78,18 @@ class Site:
         size = dims[0], math.prod(dims[1:])
         return (size[1], size[0]) if self.view.is_turned else size
 
+    @property
+    def has_bias(self) -> bool:
+        """Whether constants are added to its outputs, so that one more costs nothing."""
+        if self.bias is not None:
+            return constant_tensor(self.bias) is not None
+        made = self.root.outputs[0]
+        readers = made.consumers()
+        added = readers[0] if len(readers) == 1 and not made.is_graph_output() else None
+        if added is None or added.op_type != "Add" or added.domain:
+            return False
+        return any(constant_tensor(value) is not None for value in added.inputs)
+
     def matrix(self) -> np.ndarray:
         """The weights, float64[N, K]."""
         stored = constant(self.weight)
