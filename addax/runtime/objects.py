@@ -13,7 +13,9 @@ from addax.backends.cache import cached, key_of
 from addax.backends.target import InstructionSet, Target
 from addax.errors import BuildError
 
-_GENERATOR = ("kernels", "targets", "tvm", "target.py")  # in addax/backends: what kernels come from
+# What kernels come from, in addax/backends.
+_GENERATOR = ("kernels", "targets", "target.py", "tvm/builder.py", "tvm/objects.py")
+_FOR_GPUS = {"cuda.py", "gpu.py", "grids.py"}  # they make sources, not machine code
 
 
 def machine_code(target: Target) -> dict[str, bytes]:
@@ -73,6 +75,6 @@ def _make(target: Target, path: Path) -> None:
 
 def _python_files(place: Traversable) -> list[Traversable]:
     if place.is_file():
-        return [place] if place.name.endswith(".py") else []
+        return [place] if place.name.endswith(".py") and place.name not in _FOR_GPUS else []
     entries = sorted(place.iterdir(), key=lambda entry: entry.name)
     return [file for entry in entries for file in _python_files(entry)]
