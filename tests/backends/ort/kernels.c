@@ -137,3 +137,93 @@ BINARY(3)
 BINARY(4)
 
 void addax_int8_scalar(LINEAR) { EACH_OUTPUT(EACH_COLUMN(int8(codes, group, n, k))) }
+
+/* --- other operators --- */
+
+void addax_values_scalar(const float *v, int8_t *q, float *s, int32_t *sum, int32_t length,
+                         int32_t width) {
+    const int32_t columns = (width + 15) / 16 * 16;
+    float most = 0;
+    for (int32_t i = 0; i < length * width; i++) most = fmaxf(most, fabsf(v[i]));
+    *s = most > 0 ? most / 127 : 1;
+    memset(q, 0, (size_t)((length + 3) / 4) * columns * 4);
+    memset(sum, 0, columns * sizeof *sum);
+    for (int32_t l = 0; l < length; l++)
+        for (int32_t d = 0; d < width; d++) {
+            int8_t rounded = (int8_t)nearbyintf(v[l * width + d] / *s);
+            q[(l / 4 * columns + d) * 4 + l % 4] = rounded;
+            sum[d] += rounded;
+        }
+}
+
+void addax_log_code_attention_scalar(const float *scores, const float *mask, const int8_t *q,
+                                     const float *s, const int32_t *sum, const uint8_t *table,
+                                     float *y, uint8_t *codes, int32_t rows, int32_t length,
+                                     int32_t width, int32_t mask_row, int32_t mask_column,
+                                     int32_t last, float scale, float steps) {
+    (void)sum;
+    const int32_t columns = (width + 15) / 16 * 16;
+    for (int32_t r = 0; r < rows; r++) {
+        float most = -3.4028234663852886e38f;
+        int32_t total = 0;
+        for (int32_t l = 0; l < length; l++)
+            most = fmaxf(most, scores[r * length + l] * scale + mask[r * mask_row + l * mask_column]);
+        for (int32_t l = 0; l < length; l++) {
+            float t = scores[r * length + l] * scale + mask[r * mask_row + l * mask_column];
+            float code = nearbyintf((most - t) * (steps * 1.4426950408889634f));
+            codes[l] = table[code < last ? (int32_t)code : last];
+            total += codes[l];
+        }
+        for (int32_t d = 0; d < width; d++) {
+            int32_t integer = 0;
+            for (int32_t l = 0; l < length; l++)
+                integer += codes[l] * q[(l / 4 * columns + d) * 4 + l % 4];
+            y[r * width + d] = *s * (float)integer / (float)(total > 1 ? total : 1);
+        }
+    }
+}
+
+void addax_binary_linear_attention_scalar(const float *x, const float *filters, float *y,
+                                          float *scratch, int32_t tokens, int32_t heads,
+                                          int32_t head, int32_t bits, int32_t width, int32_t taps,
+                                          float value_weight, float sum_weight, float epsilon) {
+    const int32_t row = heads * (2 * bits + width);
+    const float *queries = x + head * bits, *keys = x + (heads + head) * bits;
+    const float *values = x + 2 * heads * bits + head * width, *filter = filters + head * taps;
+    float *u = scratch + bits * width;
+    memset(scratch, 0, bits * width * sizeof *scratch);
+    for (int32_t n = 0; n < tokens; n++)
+        for (int32_t m = 0; m < bits; m++)
+            for (int32_t d = 0; d < width && keys[n * row + m] > 0; d++)
+                scratch[m * width + d] += values[n * row + d];
+    for (int32_t n = 0; n < tokens; n++) {
+        float square = 0;
+        for (int32_t d = 0; d < width; d++) {
+            float seen = 0;
+            for (int32_t m = 0; m < bits; m++)
+                if (queries[n * row + m] > 0) seen += scratch[m * width + d];
+            u[d] = value_weight * values[n * row + d] + sum_weight * seen;
+            square += u[d] * u[d];
+        }
+        for (int32_t d = 0; d < width; d++) {
+            float made = u[d] / fmaxf(sqrtf(square), epsilon);
+            for (int32_t t = 0; t < taps; t++) {
+                int32_t other = n + t - taps / 2;
+                if (other >= 0 && other < tokens) made += filter[t] * values[other * row + d];
+            }
+            y[(n * heads + head) * width + d] = made;
+        }
+    }
+}
+
+void addax_float_matmul_scalar(const float *x, const float *weights, const float *bias, float *y,
+                               int32_t rows, int32_t columns, int32_t outputs, int32_t first,
+                               int32_t last) {
+    for (int32_t r = 0; r < rows; r++)
+        for (int32_t n = 64 * first; n < 64 * last && n < outputs; n++) {
+            float total = bias[n];
+            for (int32_t k = 0; k < columns; k++)
+                total += x[r * columns + k] * weights[(n / 64 * columns + k) * 64 + n % 64];
+            y[(int64_t)r * outputs + n] = total;
+        }
+}

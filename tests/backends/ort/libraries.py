@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
+from addax.backends.ort import FORMS as ALL_FORMS
 from addax.backends.ort import paths_of, sources
 from addax.backends.target import InstructionSet, Target
 from addax.runtime.build import build
@@ -16,7 +17,7 @@ FORMS = ("codebook4", "codebook2", "binary1", "binary2", "binary3", "binary4", "
 MANY = 3
 
 
-def library_sources(forms=FORMS, isa="scalar", isas=None) -> dict[str, str]:
+def library_sources(forms=tuple(ALL_FORMS), isa="scalar", isas=None) -> dict[str, str]:
     """The library's sources and the plain kernels, under the name of one or more sets."""
     names = isas or (isa,)
     few = dict.fromkeys(forms, MANY - 1)

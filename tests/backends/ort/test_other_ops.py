@@ -13,6 +13,7 @@ from addax.backends.to_ort import to_ort
 from addax.errors import BuildError, InputError, UnsupportedOpError
 from addax.runtime.kernels import Kernels, host_kernels
 from addax.runtime.session import Session
+from tests.backends.ort.libraries import reference_library
 from tests.ir.dialect.packing import pack_int8
 from tests.ir.dialect.running import model_of
 
@@ -29,11 +30,11 @@ def library() -> Kernels:
         pytest.skip(f"no kernels on this machine: {error}")
 
 
-def both(model: ir.Model, feeds: dict[str, np.ndarray], threads: int = 1) -> list[np.ndarray]:
-    """What the body gives, and what the kernel gives."""
-    node = model.graph[0]
-    assert library().has(node)
-    kernel = Session(to_ort(model), library=library().path, threads=threads)
+def both(model: ir.Model, feeds: dict[str, np.ndarray], plain: bool, threads: int = 1):
+    """What the body gives; what a kernel gives, one in plain loops or this machine's."""
+    kernels = Kernels(reference_library()) if plain else library()
+    assert kernels.has(model.graph[0])
+    kernel = Session(to_ort(model), library=kernels.path, threads=threads)
     return [session.run(feeds)["y"] for session in (Session(to_ort(model)), kernel)]
 
 
@@ -48,7 +49,8 @@ def both(model: ir.Model, feeds: dict[str, np.ndarray], threads: int = 1) -> lis
     threads=st.sampled_from([1, 2]),
     seed=st.integers(0, 99),
 )
-def test_log_code_attention(lead, queries, length, width, codes, mask, threads, seed):
+@pytest.mark.parametrize("plain", [True, False])
+def test_log_code_attention(plain, lead, queries, length, width, codes, mask, threads, seed):
     rng = np.random.default_rng(seed)
     shapes = {
         "none": [1],
@@ -66,7 +68,7 @@ def test_log_code_attention(lead, queries, length, width, codes, mask, threads, 
     }
     inputs = {name: (FLOAT, list(array.shape)) for name, array in feeds.items()}
     attributes = {"codes_per_octave": codes[0], "bits": codes[1], "scale": 0.125, "delta": 0.0}
-    body, kernel = both(model_of("LogCodeAttention", inputs, **attributes), feeds, threads)
+    body, kernel = both(model_of("LogCodeAttention", inputs, **attributes), feeds, plain, threads)
     np.testing.assert_allclose(kernel, body, rtol=3 * EPSILON, atol=0)  # the same integers
 
 
@@ -80,7 +82,8 @@ def test_log_code_attention(lead, queries, length, width, codes, mask, threads, 
     taps=st.sampled_from([1, 3, 9]),
     seed=st.integers(0, 99),
 )
-def test_binary_linear_attention(batch, tokens, heads, bits, width, taps, seed):
+@pytest.mark.parametrize("plain", [True, False])
+def test_binary_linear_attention(plain, batch, tokens, heads, bits, width, taps, seed):
     rng = np.random.default_rng(seed)
     x = rng.integers(-9, 10, (batch, tokens, heads * (2 * bits + width))).astype(np.float32)
     filters = rng.integers(-2, 3, (heads, 1, taps, 1)).astype(np.float32)
@@ -88,7 +91,7 @@ def test_binary_linear_attention(batch, tokens, heads, bits, width, taps, seed):
     attributes = {"heads": heads, "bits": bits, "width": width}
     weights = {"value_weight": 0.5, "sum_weight": 0.25, "epsilon": 1e-6}
     model = model_of("BinaryLinearAttention", inputs, **attributes, **weights)
-    body, kernel = both(model, {"x": x})
+    body, kernel = both(model, {"x": x}, plain)
     # A norm of 1 and a filter of whole numbers, up to 2 on values up to 9, each sum in any order.
     bound = EPSILON * (width + taps + 4) * (1 + 18 * taps)
     np.testing.assert_allclose(kernel, body, rtol=0, atol=bound)
@@ -103,7 +106,8 @@ def test_binary_linear_attention(batch, tokens, heads, bits, width, taps, seed):
     threads=st.sampled_from([1, 2]),
     seed=st.integers(0, 99),
 )
-def test_routed_mixture(inner, outer, lead, share, threads, seed):
+@pytest.mark.parametrize("plain", [True, False])
+def test_routed_mixture(plain, inner, outer, lead, share, threads, seed):
     rng = np.random.default_rng(seed)
     x = rng.integers(-20, 21, (*lead, inner)).astype(np.float32)
     x[..., 0] = 127
@@ -119,7 +123,7 @@ def test_routed_mixture(inner, outer, lead, share, threads, seed):
         "scale": rng.choice([0.5, 1, 2], outer).astype(np.float32),
         "c": draw(outer),
     }
-    body, kernel = both(model_of("RoutedMoE", inputs), {"x": x, "expert": expert}, threads)
+    body, kernel = both(model_of("RoutedMoE", inputs), {"x": x, "expert": expert}, plain, threads)
     np.testing.assert_array_equal(body, kernel)
 
 
