@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from addax.backends.gpu.launch import Launch
+from tests.backends.tvm.layers import blocks
 
 _TYPES = {"int32": "int", "float32*": "float *", "int32*": "int *"}
 
@@ -22,10 +23,14 @@ def compiler() -> str | None:
 class CudaOnHost:
     """Kernels by their names, without `addax_`."""
 
-    def __init__(self, text: str, launches: Mapping[str, Launch], folder: Path) -> None:
+    def __init__(
+        self, files: Mapping[str, str], launches: Mapping[str, Launch], folder: Path
+    ) -> None:
         source, library = folder / "kernels.cpp", folder / "kernels.so"
         header = Path(__file__).with_name("cuda_host.h").read_text("utf-8")
-        source.write_text(header + text + "".join(map(_caller, launches.values())), "utf-8")
+        source.write_text(
+            header + files["kernels.cu"] + "".join(map(_caller, launches.values())), "utf-8"
+        )
         flags = ["-std=c++20", "-O1", "-fno-strict-aliasing", "-w", "-shared", "-fPIC", "-pthread"]
         subprocess.run([str(compiler()), *flags, str(source), "-o", str(library)], check=True)
         self._library, self._launches = ctypes.CDLL(str(library)), launches
@@ -33,13 +38,12 @@ class CudaOnHost:
     def run(self, kernel: str, arguments: Mapping[str, Any]) -> None:
         """Launch a kernel on arrays and numbers."""
         launch = self._launches[kernel]
-        blocks = [-(-arguments[extent.parameter] // extent.per) for extent in launch.grid]
         given = [arguments[name] for name in launch.parameters]
         values = [
             value.ctypes.data_as(ctypes.c_void_p) if isinstance(value, np.ndarray) else value
             for value in given
         ]
-        self._library[f"launch_{launch.name}"](*blocks, *values)
+        self._library[f"launch_{launch.name}"](*blocks(launch, arguments), *values)
 
 
 def _caller(launch: Launch) -> str:
