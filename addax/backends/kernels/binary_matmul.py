@@ -62,7 +62,7 @@ def _look_up_group(
         with k.loop(steps) as step:
             for v in range(vectors):
                 at = _place(block + plane, row + v * isa.lanes, step, steps)
-                if tokens == 1 and isa.prefetches:
+                if tokens == 1 and isa.prefetches and v * isa.lanes % 16 == 0:  # once a line
                     k.prefetch(k["codes"], at + _AHEAD)
                 indices = isa.nibbles(isa.bytes(k["codes"], at))
                 for j in range(tokens):

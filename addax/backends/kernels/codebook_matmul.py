@@ -39,7 +39,7 @@ def few(k: Builder, isa: Vocabulary, bits: int) -> None:
 
                 def weights(step: Value, v: int) -> list[Bytes]:
                     at = start + step * (4 * TILE) + v * 4 * isa.lanes
-                    if tokens == 1 and isa.prefetches:
+                    if tokens == 1 and isa.prefetches and v * isa.lanes % 16 == 0:  # once a line
                         k.prefetch(k["codes"], at + _AHEAD)
                     packed = isa.bytes(k["codes"], at)
                     return [isa.biased(packed)] if bits == 8 else isa.decoded(packed, bits, table)

@@ -11,7 +11,7 @@ class NeonDot(Vector):
     """`tbl` reads tables of 16 or 64 bytes, `sdot` sums four products a lane."""
 
     lanes = 4
-    vectors = 8
+    vectors = 4
     sums = 16
     tokens = 8
 
@@ -42,15 +42,16 @@ class NeonDot(Vector):
         return self.dot(sums, multipliers, entries)
 
     def table64(self, k: Builder, pointer: Pointer) -> Table:
-        return [k.bind(self.bytes(pointer, 16 * part)) for part in range(4)]
+        # There is no product of mixed signs before i8mm: entries less 128, as signed bytes, and
+        # 128 times the other bytes to begin with.
+        parts = range(0, 64, 16)
+        return [k.bind(self.bytes(pointer, part) ^ self.all(-128)) for part in parts]
 
     def entries(self, table: Table, indices: Bytes) -> Bytes:
         return self.looked_up(table, indices)
 
     def mixed(self, sums: Value, unsigned: Bytes, signed: Bytes) -> Value:
-        # There is no product of mixed signs before i8mm: u - 128, and 128 times the signed bytes
-        # to begin with.
-        return self.dot(sums, unsigned ^ self.all(-128), signed)
+        return self.dot(sums, unsigned, signed)
 
     def mixed_start(self, total: Value) -> Value:
         return total * vector(128, "int32", 4)

@@ -1,5 +1,6 @@
 """Attention by codes of the logarithm: NumPy's codes and sums, on every instruction set."""
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.backends.kernels import reference
-from tests.backends.kernels.layers import SEEDS, SIZES
+from tests.backends.kernels.layers import EDGES, SEEDS, SIZES
 from tests.backends.kernels.program import Program
 
 FEW = settings(max_examples=8)
@@ -41,7 +42,7 @@ FORMS = st.builds(
 FORMS = FORMS.filter(lambda form: form.rows * form.length * form.width <= 600_000)
 
 
-def drawn(form, seed, v=None):
+def drawn(form, seed):
     """Scores, mask (of the form's shape) and values."""
     rng = np.random.default_rng(seed)
     scores = (rng.standard_normal((form.rows, form.length)) * 3 / form.scale).astype(np.float32)
@@ -65,9 +66,9 @@ def rounded_values(program, v, shift=0):
     return q, s, sums
 
 
-def attended(machine, arrays, form, *, shift=0, pieces=None):
+def attend(program, arrays, form, shift=0, pieces=None):
+    """The places of y, one for each piece of the rows."""
     scores, mask, v = arrays
-    program = Program()
     rounded = rounded_values(program, v, shift)
     levels = reference.log_code_table(form.steps, form.bits)
     table = program.put(np.concatenate([levels, np.zeros(64 - len(levels), np.uint8)]))
@@ -82,8 +83,14 @@ def attended(machine, arrays, form, *, shift=0, pieces=None):
         sizes = (last - first, form.length, form.width, *strides, (1 << form.bits) - 1)
         read = (some, masked, *rounded, table, made[-1], codes)
         program.call("log_code_attention", *read, *sizes, form.scale, float(form.steps))
+    return made
+
+
+def attended(machine, arrays, form, *, shift=0, pieces=None):
+    program = Program()
+    places = attend(program, arrays, form, shift, pieces)
     outcome = program.run(machine)
-    return np.concatenate([outcome[y] for y in made])
+    return np.concatenate([outcome[y] for y in places])
 
 
 def expected(arrays, form):
@@ -106,6 +113,21 @@ def test_values_are_rounded_as_by_numpy(isa, length, width, seed, shift):
     assert rounded.scale[0, 0] == s[0]
     assert (whole.reshape(-1, 4, q.shape[1]).swapaxes(1, 2) == q).all()
     assert (whole.sum(0, dtype=int) == sums).all()
+
+
+def test_codes_and_sums_at_every_edge(isa):
+    masks = itertools.cycle(MASKS)
+    sizes = [
+        *((e, 9, 33) for e in EDGES),
+        *((3, e, 40) for e in EDGES),
+        *((2, 33, e) for e in EDGES),
+    ]
+    forms = [Form(*some, 2, 5, 0.125, next(masks)) for some in sizes]
+    program = Program()
+    places = [attend(program, drawn(form, 0), form)[0] for form in forms]
+    outcome = program.run(isa)
+    for form, place in zip(forms, places, strict=True):
+        assert (expected(drawn(form, 0), form) == outcome[place]).all(), form
 
 
 @FEW
