@@ -268,20 +268,8 @@ def optimize(
         if (notes or layers) and original is not None and CALIBRATION in facts:
             shown.step("measuring the error of the outputs")
             notes += (_measured(facts[CALIBRATION], original, graph),)
-        kernels = None
-        if target == "host":
-            from addax.runtime.kernels import kernels_for
-
-            kernels, told = kernels_for(graph, shown.step)
-            notes += told
-        elif target in SYSTEMS:
-            from addax.runtime.deploy import planned
-
-            notes += planned(graph, _MACHINES[target])
-        elif target in LANGUAGES:
-            from addax.runtime.gpu import planned as planned_launches
-
-            notes += planned_launches(graph, target)
+        kernels, told = _kernels(graph, target, shown.step)
+        notes += told
         library = _compiled(graph, target, shown.step)
     certificate = None if recorder is None else recorder.certificate(__version__)
     if recorder is not None:
@@ -290,6 +278,21 @@ def optimize(
     report = Report.of(str(plan), before, after, statistics, seconds, notes, layers)
     original = original if verify else None
     return Optimized(graph, report, target, certificate, original, kernels, library)
+
+
+def _kernels(
+    graph: ir.Model, target: str, say: Callable[[str], None]
+) -> tuple["Kernels | None", tuple[str, ...]]:
+    """The kernels of this machine, if it is the target; which node has a kernel there, in words."""
+    from addax.runtime import deploy, gpu, kernels
+
+    if target == "host":
+        return kernels.kernels_for(graph, say)
+    if target in SYSTEMS:
+        return None, deploy.planned(graph, _MACHINES[target])
+    if target in LANGUAGES:
+        return None, gpu.planned(graph, target)
+    return None, kernels.no_kernels(graph) if target == "portable" else ()
 
 
 def _compiled(graph: ir.Model, target: str, say: Callable[[str], None]) -> "Library | None":

@@ -114,6 +114,13 @@ def kernels_for(
     return kernels if served else None, (f"kernels: {code_paths(model, kernels)}",)
 
 
+def no_kernels(model: ir.Model) -> tuple[str, ...]:
+    """A line for people that says which nodes run through their bodies, where all do."""
+    if not dialect_nodes(model):
+        return ()
+    return (f"kernels: none for this target; {code_paths(model, None)}",)
+
+
 class CodePaths(Protocol):
     """Says which nodes run where."""
 

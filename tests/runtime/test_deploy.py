@@ -146,3 +146,8 @@ def test_a_folder_that_cannot_be_made(made, tmp_path):
     with pytest.raises(ModelFileError, match="cannot write the kernels for android-arm64"):
         save_project(layer("int8", 8, 40), PHONE, tmp_path / "m.onnx")
     assert {"m.onnx", "m.android-arm64"} == files(tmp_path)
+
+
+def test_the_report_of_a_portable_model_names_its_bodies():
+    fast = addax.optimize(to_ort(layer("int8", 8, 40)), target="portable")
+    assert ("kernels: none for this target; bodies: 1 Int8MatMul",) == fast.report.notes
