@@ -16,6 +16,7 @@ from addax.passes._shift.targets import Group, Target
 from addax.passes.fit import FitOptions, Fitted, Format, Job, fit_all
 
 _FEW_ROWS_DAMPING = 0.1
+_DAMPINGS = (1, 10, 100)  # multiples of the damping, for what makes up for the layers before
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,17 +147,27 @@ class Fitter:
 def _wanted(weights: np.ndarray, look: _Look) -> np.ndarray:
     """The weights that come nearest to x W^T when given x', what x has become.
 
-    W + W (C^T - H) (H + damping)^-1 with H = E[x'^T x'], C = E[x'^T x]: least squares, drawn
-    towards W.
+    W + a W (C^T - H) (H + damping)^-1 with H = E[x'^T x'], C = E[x'^T x]: least squares, drawn
+    towards W. The damping and the step a are those that serve best on the rows to judge by.
     """
-    if look.fitting is None:
+    if look.fitting is None or look.judging is None:
         return weights
-    moments = look.fitting.matrix
+    moments, judging = look.fitting.matrix, look.judging
     apart = look.fitting.cross.T - moments
     if not np.any(apart) or not np.isfinite(apart).all():
         return weights
-    damped = moments + look.damping * float(np.diag(moments).mean()) * np.eye(len(moments))
-    return weights + np.linalg.solve(damped, (weights @ apart).T).T
+    missed = weights @ (judging.cross.T - judging.matrix)
+    most, best = 0.0, weights
+    for times in _DAMPINGS:
+        damping = times * look.damping * float(np.diag(moments).mean())
+        damped = moments + damping * np.eye(len(moments))
+        change = np.linalg.solve(damped, (weights @ apart).T).T
+        gain = float(np.sum(missed * change))
+        price = float(np.sum((change @ judging.matrix) * change))
+        step = min(max(gain, 0.0) / price, 1.0) if price > 0 else 0.0
+        if (saved := 2 * step * gain - step**2 * price) > most:
+            most, best = saved, weights + step * change
+    return best
 
 
 def _name(target: Target, each: Format) -> str:
