@@ -6,7 +6,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +14,6 @@ import numpy as np
 import pytest
 
 from addax.backends.ort.project import LIBRARY, project
-from addax.backends.ort.sources import FORMS as ALL_FORMS
-from addax.backends.ort.sources import paths_of, sources
 from addax.backends.target import Target
 from tests.backends.ort.libraries import weights
 
@@ -68,18 +66,11 @@ def _plain_object(isa: str) -> bytes:
         return made.read_bytes()
 
 
-def write_project(
-    target: Target,
-    objects: Mapping[str, bytes],
-    folder: Path,
-    forms: Collection[str] = tuple(ALL_FORMS),
-) -> Path:
-    """The project's folder, for objects that have the kernels of some forms."""
+def write_project(target: Target, objects: Mapping[str, bytes], folder: Path) -> Path:
+    """The project's folder."""
     folder.mkdir(parents=True)
     for name, text in project(target).items():
         (folder / name).write_text(text, "utf-8")
-    header = sources(path for path in paths_of(target) if path.form in forms)["kernels.h"]
-    (folder / "kernels.h").write_text(header, "utf-8")
     for name, data in objects.items():
         (folder / name).write_bytes(data)
     return folder
