@@ -1,14 +1,14 @@
 """The command `targets`: where models can run, what this machine has, which kernels there are."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from addax.cli._options import AsJson, app
 
 if TYPE_CHECKING:
     from addax.backends.ort.table import Row
-    from addax.backends.target import InstructionSet
+    from addax.backends.target import Target
     from addax.runtime.machine import Machine
 
 _OTHERS = {
@@ -54,7 +54,7 @@ def targets(as_json: AsJson = False) -> None:
         console.print(f"{name + ':':18}{value}", highlight=False, markup=False, soft_wrap=True)
     for shown in (
         _target_table(where),
-        _set_table(sets.values(), machine.sets),
+        _set_table(machines, machine),
         _kernel_table([row for row in rows if row.form]),
     ):
         console.print()
@@ -94,11 +94,16 @@ def _target_table(where: Mapping[str, tuple[str, list[str]]]) -> Any:
     return shown
 
 
-def _set_table(sets: Iterable["InstructionSet"], here: tuple[str, ...]) -> Any:
+def _set_table(machines: Mapping[str, "Target"], here: "Machine") -> Any:
     shown = _headed("instruction set", "needs", "this machine")
-    for isa in sets:
-        answer = "used" if isa.name in here[:1] else "yes" if isa.name in here else "no"
-        shown.add_row(isa.name, " ".join(isa.requires) or "nothing", answer if here else "?")
+    needs = {
+        isa.name: f"{target.triple.partition('-')[0]}: {' '.join(isa.requires) or 'any'}"
+        for target in machines.values()
+        for isa in target.sets
+    }
+    for name, text in needs.items():
+        answer = "used" if name == here.used else "yes" if name in here.sets else "no"
+        shown.add_row(name, text, answer if here.sets else "?")
     return shown
 
 
@@ -119,6 +124,6 @@ def _headed(*headings: str) -> Any:
     from rich.table import Table
 
     shown = Table(show_edge=False)
-    for heading in headings:
-        shown.add_column(heading, overflow="fold")
+    for place, heading in enumerate(headings):
+        shown.add_column(heading, overflow="fold", no_wrap=not place)
     return shown

@@ -54,7 +54,7 @@ def host_kernels() -> Kernels:
     Raises:
         BuildError: If they cannot be built; the message says what to install.
     """
-    best = _best_target()
+    best = best_target()
     made = build("addax", sources(paths_of(best)), lambda: machine_code(best), generator_digest())
     return Kernels(made)
 
@@ -65,7 +65,7 @@ def built_kernels() -> Kernels | None:
     Raises:
         BuildError: If they cannot be built.
     """
-    made = built("addax", sources(paths_of(_best_target())), generator_digest())
+    made = built("addax", sources(paths_of(best_target())), generator_digest())
     return None if made is None else Kernels(made)
 
 
@@ -79,7 +79,12 @@ def usable_sets() -> tuple[InstructionSet, ...]:
     return tuple(isa for isa in targets.host().sets if probe(isa.name.encode()))
 
 
-def _best_target() -> Target:
+def best_target() -> Target:
+    """This machine with the one instruction set that kernels are built for.
+
+    Raises:
+        BuildError: If there is none, or not the one that `$ADDAX_ISA` asks for.
+    """
     forced = os.environ.get("ADDAX_ISA")
     usable = usable_sets()
     chosen = [isa for isa in usable if forced in (None, "", isa.name)][:1]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from addax.backends.compiler import find_compiler
 from addax.errors import BuildError
-from addax.runtime.kernels import built_kernels, usable_sets
+from addax.runtime.kernels import best_target, built_kernels, usable_sets
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class Machine:
         compiler: The command of the C compiler that builds the library; None if there is none.
         sets: Names of the instruction sets that addax has kernels for and the processor has, the
             preferred one first.
+        used: The one of them that kernels are built for; None if there is none.
         library: The library of kernels, if it was built before.
         missing: What keeps kernels from being built, for people; "" if nothing does.
     """
@@ -31,16 +32,18 @@ class Machine:
     tvm: str | None
     compiler: str | None
     sets: tuple[str, ...]
+    used: str | None
     library: Path | None
     missing: str
 
     @staticmethod
     def here() -> "Machine":
         """Ask this machine; what says which instructions it has is compiled the first time."""
-        compiler, sets, library, missing = None, tuple[str, ...](), None, ""
+        compiler, sets, used, library, missing = None, tuple[str, ...](), None, None, ""
         try:
             compiler = shlex.join(find_compiler().command)
             sets = tuple(isa.name for isa in usable_sets())
+            used = best_target().sets[0].name
             kernels = built_kernels()
             library = None if kernels is None else kernels.path
         except BuildError as error:
@@ -50,7 +53,7 @@ class Machine:
             missing = "kernels are made with TVM: pip install addax[tvm]"
         system = f"{platform.system()} {platform.machine()}"
         runtime = _version("onnxruntime") or "not installed"
-        return Machine(system, runtime, tvm, compiler, sets, library, missing)
+        return Machine(system, runtime, tvm, compiler, sets, used, library, missing)
 
 
 def _version(package: str) -> str | None:

@@ -4,6 +4,7 @@ import importlib.metadata
 
 import pytest
 
+from addax.backends.target import Target
 from addax.backends.targets import AVX2, SCALAR
 from addax.errors import BuildError
 from addax.runtime import machine as module
@@ -16,12 +17,14 @@ from tests.backends.ort.libraries import reference_library
 def machine(monkeypatch):
     """One that has AVX2, a compiler, and a library."""
     monkeypatch.setattr(module, "usable_sets", lambda: (AVX2, SCALAR))
+    monkeypatch.setattr(module, "best_target", lambda: Target("host", "", (SCALAR,)))
     monkeypatch.setattr(module, "built_kernels", lambda: Kernels(reference_library()))
 
 
 def test_a_machine_with_everything(machine):
     here = Machine.here()
     assert ("avx2", "scalar") == here.sets
+    assert "scalar" == here.used
     assert reference_library() == here.library
     assert importlib.metadata.version("onnxruntime") == here.onnxruntime
     assert here.compiler

@@ -12,10 +12,17 @@ from addax.ir.dialect import operators
 from addax.runtime.machine import Machine
 
 RICH = Machine(
-    "Linux x86_64", "1.32.0", "0.27.0", "/usr/bin/cc", ("avx2", "scalar"), Path("k/addax.so"), ""
+    "Linux x86_64",
+    "1.32.0",
+    "0.27.0",
+    "/usr/bin/cc",
+    ("avx2", "scalar"),
+    "avx2",
+    Path("k/addax.so"),
+    "",
 )
 POOR = Machine(
-    "Linux x86_64", "1.32.0", None, None, (), None, "expected a C compiler, found none\nmore"
+    "Linux x86_64", "1.32.0", None, None, (), None, None, "expected a C compiler, found none\nmore"
 )
 
 
@@ -53,7 +60,7 @@ def test_people_see_what_the_machine_has(monkeypatch):
     assert "missing" not in lines
     words = [[cell.strip() for cell in line.split("│")] for line in printed.splitlines()]
     (used,) = (row for row in words if row[0] == "avx2")
-    assert ["avx2", "avx2 fma", "used"] == used
+    assert ["avx2", "x86_64: avx2 fma", "used"] == used
     (row,) = (row for row in words if row[:2] == ["CodebookMatMul", "codebook4"])
     assert ["quantize, codebook4_few", "quantize, codebook4_many"] == row[2:4]
     assert "through their bodies in standard operators:" in printed
