@@ -3,7 +3,7 @@
 import ctypes
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,11 @@ class OnHost:
             value.ctypes.data_as(ctypes.c_void_p) if isinstance(value, np.ndarray) else value
             for value in given
         ]
-        self._library[f"launch_{launch.name}"](*blocks(launch, arguments), *values)
+        self.call(launch.name, blocks(launch, arguments), values)
+
+    def call(self, entry: str, grid: Sequence[int], values: Sequence[Any]) -> None:
+        """Run an entry point on blocks along x and y; values are addresses and integers."""
+        self._library[f"launch_{entry}"](*grid, *values)
 
 
 def _caller(language: str, launch: Launch) -> str:

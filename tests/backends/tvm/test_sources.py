@@ -1,13 +1,7 @@
-"""Source for GPUs: what is declared is what is described; CUDA goes through NVIDIA's compiler.
+"""Source for GPUs: what is declared is what is described; CUDA goes through NVIDIA's compiler."""
 
-Metal and WGSL are read, not run: there is no compiler for them here.
-"""
-
-import ctypes
 import functools
 import re
-from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 
@@ -15,6 +9,8 @@ pytest.importorskip("tvm", reason="source is written by TVM, which is not instal
 
 from addax.backends.gpu.languages import LANGUAGES
 from addax.backends.tvm.sources import kernel_sources
+from addax.errors import MissingPackageError
+from addax.runtime.cuda import ptx_of
 
 ALL = (
     "quantize",
@@ -134,33 +130,12 @@ def test_only_the_kernels_that_are_asked_for_are_written():
     assert {"int8", "quantize"} == set(launches)
 
 
-def nvrtc() -> ctypes.CDLL:
-    """NVIDIA's compiler from its wheel, or a skip that says what is missing."""
-    found = find_spec("nvidia")
-    places = list(found.submodule_search_locations or ()) if found else []
-    files = [file for place in places for file in Path(place).glob("**/libnvrtc.so.*")]
-    if not files:
-        pytest.skip("NVRTC is not installed: pip install addax[gpu-tests]")
-    return ctypes.CDLL(str(files[0]))
-
-
 @pytest.mark.parametrize("kernels", [KERNELS, pytest.param(ALL, marks=pytest.mark.slow)])
 def test_nvidias_compiler_takes_the_cuda_text(kernels):
-    compiler = nvrtc()
     (text,) = kernel_sources("cuda", kernels)[0].values()
-    program, size = ctypes.c_void_p(), ctypes.c_size_t()
-    made = compiler.nvrtcCreateProgram(
-        ctypes.byref(program), text.encode(), b"kernels.cu", 0, None, None
-    )
-    assert 0 == made
-    options = (ctypes.c_char_p * 2)(b"--gpu-architecture=compute_75", b"--disable-warnings")
-    status = compiler.nvrtcCompileProgram(program, 2, options)
-    compiler.nvrtcGetProgramLogSize(program, ctypes.byref(size))
-    log = ctypes.create_string_buffer(size.value)
-    compiler.nvrtcGetProgramLog(program, log)
-    assert (0, "") == (status, log.value.decode())
-    compiler.nvrtcGetPTXSize(program, ctypes.byref(size))
-    ptx = ctypes.create_string_buffer(size.value)
-    compiler.nvrtcGetPTX(program, ptx)
-    entries = re.findall(r"\.visible \.entry (\w+)\(", ptx.value.decode())
+    try:
+        ptx = ptx_of(text, "75").decode()
+    except MissingPackageError:
+        pytest.skip("NVRTC is not installed: pip install addax[gpu-tests]")
+    entries = re.findall(r"\.visible \.entry (\w+)\(", ptx)
     assert sorted(f"addax_{name}" for name in kernels) == sorted(entries)
