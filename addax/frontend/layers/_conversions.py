@@ -14,11 +14,20 @@ from addax.frontend.layers._parts import (
     read_attention,
     read_feed_forward,
 )
+from addax.frontend.layers._shift_conversions import binary_attention, mixture, shift_linear
 from addax.frontend.layers.channel_idle import ChannelIdleFeedForward, LastAxisBatchNorm
 from addax.frontend.layers.lora import LoRALinear
 from addax.frontend.layers.parallel_attention import ParallelAttention
 from addax.frontend.layers.parallel_feed_forward import ParallelFeedForward
-from addax.frontend.layers.plans import Branches, IdleChannels, LowRank, Part
+from addax.frontend.layers.plans import (
+    BinaryAttention,
+    Branches,
+    IdleChannels,
+    LowRank,
+    Mixture,
+    Part,
+    Shifts,
+)
 from addax.frontend.layers.self_attention_call import SelfAttentionCall
 
 
@@ -32,6 +41,13 @@ def convert_module(module: nn.Module, part: Part, generator: torch.Generator) ->
         return _low_rank(module, part, generator)
     if isinstance(part, IdleChannels):
         return _idle(read_feed_forward(module), part)
+    if isinstance(part, BinaryAttention):
+        return binary_attention(module, part)
+    if isinstance(part, Shifts):
+        return shift_linear(module, part)
+    if isinstance(part, Mixture):
+        torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        return mixture(module, part)
     try:
         return _parallel_feed_forward(read_feed_forward(module), part, generator)
     except NotReadableError as reason:

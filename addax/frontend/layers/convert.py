@@ -11,11 +11,28 @@ from torch import nn
 from addax.errors import OptionError, UnsupportedOpError
 from addax.frontend.layers._conversions import convert_module
 from addax.frontend.layers._parts import NotReadableError
-from addax.frontend.layers.plans import Branches, IdleChannels, LowRank, Part
+from addax.frontend.layers.plans import (
+    BinaryAttention,
+    Branches,
+    IdleChannels,
+    LowRank,
+    Mixture,
+    Part,
+    Shifts,
+)
 
 __all__ = ["Change", "Conversion", "convert"]
 
 _WILDCARDS = set("*?[")
+# What each plan speaks of.
+_FOR: dict[type, str] = {
+    Branches: "a feed-forward or self-attention part",
+    IdleChannels: "a feed-forward part",
+    LowRank: "a linear map",
+    BinaryAttention: "a self-attention part",
+    Shifts: "a linear map",
+    Mixture: "a feed-forward part or a linear map",
+}
 
 
 @dataclass(frozen=True)
@@ -63,8 +80,9 @@ def convert(model: nn.Module, plan: Part | Mapping[str, Part]) -> Conversion:
 
     Args:
         model: The model; a deep copy of it is converted.
-        plan: One of `Branches`, `IdleChannels` and `LowRank` for everything that fits it, or one
-            for each pattern of dotted module names; the first pattern that fits a module counts.
+        plan: A plan (`Branches`, `IdleChannels`, `LowRank`, `BinaryAttention`, `Shifts`,
+            `Mixture`) for everything that fits it, or one for each pattern of dotted module names;
+            the first pattern that fits a module counts.
 
     Raises:
         UnsupportedOpError: If a module named in full, or all those that a pattern fits, cannot be
@@ -75,7 +93,8 @@ def convert(model: nn.Module, plan: Part | Mapping[str, Part]) -> Conversion:
     for pattern, part in patterns.items():
         if not isinstance(part, Part):
             raise OptionError(
-                f"expected Branches, IdleChannels or LowRank for {pattern!r}; got {part!r}"
+                f"expected one of {', '.join(kind.__name__ for kind in _FOR)} for {pattern!r}; "
+                f"got {part!r}"
             )
     made = copy.deepcopy(model)
     changes: dict[str, Change] = {}
@@ -135,7 +154,9 @@ def _like(module: nn.Module, part: Part, generator: torch.Generator) -> nn.Modul
 
 def _keeps(part: Part) -> bool:
     """Whether a conversion keeps the function."""
-    return not isinstance(part, IdleChannels) or part.ratio == 0
+    if isinstance(part, IdleChannels):
+        return part.ratio == 0
+    return isinstance(part, Branches | LowRank)
 
 
 def _refuse(pattern: str, part: Part, reasons: list[str]) -> None:
@@ -145,13 +166,8 @@ def _refuse(pattern: str, part: Part, reasons: list[str]) -> None:
             f"no module is called {pattern!r}, or all were converted by an earlier pattern; "
             "model.named_modules() lists the names"
         )
-    what = {
-        Branches: "a feed-forward or self-attention part",
-        IdleChannels: "a feed-forward part",
-        LowRank: "a linear map",
-    }[type(part)]
     shown = reasons[:1] if not _WILDCARDS & set(pattern) else _most_telling(reasons)
-    raise UnsupportedOpError(f"expected {what} at {pattern!r}; got " + "; ".join(shown))
+    raise UnsupportedOpError(f"expected {_FOR[type(part)]} at {pattern!r}; got " + "; ".join(shown))
 
 
 def _most_telling(reasons: list[str]) -> list[str]:

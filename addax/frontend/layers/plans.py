@@ -6,7 +6,7 @@ from addax.errors import OptionError
 from addax.frontend.layers.channel_idle import NORMS
 from addax.frontend.layers.joining import at_least_one, share
 
-__all__ = ["Branches", "IdleChannels", "LowRank", "Part"]
+__all__ = ["BinaryAttention", "Branches", "IdleChannels", "LowRank", "Mixture", "Part", "Shifts"]
 
 STARTS = ("split", "extra")
 
@@ -82,4 +82,56 @@ class LowRank:
         share("dropout", self.dropout)
 
 
-Part = Branches | IdleChannels | LowRank
+@dataclass(frozen=True)
+class BinaryAttention:
+    """`BinaryLinearAttention` in place of softmax attention: another function, to be tuned.
+
+    The first stage of ShiftAddViT; its weights are those of the softmax attention.
+
+    Args:
+        taps: length of the filters along the tokens, odd; 0 for none. They begin as zero.
+        hashing: bits of the kernel hash; None for the signs of queries and keys.
+        binary: False leaves queries and keys real, as a step in between.
+    """
+
+    taps: int = 9
+    hashing: int | None = None
+    binary: bool = True
+
+
+@dataclass(frozen=True)
+class Shifts:
+    """`ShiftLinear` in place of linear maps, the nearest one: another function, to be tuned.
+
+    Args:
+        kind: "PS" or "Q", how it is trained.
+        levels: number of powers of two.
+        scaled: whether each row has a scale.
+    """
+
+    kind: str = "PS"
+    levels: int = 7
+    scaled: bool = True
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Two experts in place of feed-forward parts and linear maps: another function, to be tuned.
+
+    The second stage of ShiftAddViT. The Mult expert has the weights, the Shift expert the nearest
+    powers of two; the router is drawn at random.
+
+    Args:
+        latencies: of the Mult and the Shift expert, in any unit; see `expert_latencies`.
+        kind: "PS" or "Q", how the Shift expert is trained.
+        levels: number of powers of two.
+        seed: of the routers.
+    """
+
+    latencies: tuple[float, float] = (1.0, 1.0)
+    kind: str = "PS"
+    levels: int = 7
+    seed: int = 0
+
+
+Part = Branches | IdleChannels | LowRank | BinaryAttention | Shifts | Mixture
