@@ -3,7 +3,7 @@
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,33 +43,66 @@ class SavedLayers(ABC):
         Raises:
             InputError: If there is no such layer, or x is not what it reads.
         """
-        node = self._node(name)
-        first, last = (step["arguments"] for step in node["few"])
-        columns, outputs = int(first["columns"]), int(last["columns"])
+        columns, outputs = self._sizes(name)
         if x.dtype != np.float32 or not x.ndim or x.shape[-1] != columns:
             raise InputError(
                 f"{name!r} is made of float32[..., {columns}]; got {x.dtype}{list(x.shape)}"
             )
-        rows = x.size // columns
         y = np.empty((*x.shape[:-1], outputs), np.float32)
-        if not rows:
-            return y
-        sizes = node["bytes_for_each_row"]
-        memory = {
-            "x": self._memory(np.ascontiguousarray(x)),
-            "y": self._memory(y),
-            "q": self._memory(np.empty(rows * int(sizes["q"]), np.uint8)),
-            "s": self._memory(np.empty(rows * int(sizes["s"]), np.uint8)),
-        }
-        chosen = rows >= node["many_from_rows"] if many is None else many
-        try:
-            for step in node["many" if chosen else "few"]:
-                self._step(str(step["kernel"]), step["arguments"], {"rows": rows, **memory})
-            self._read(memory["y"], y)
-        finally:
-            for one in memory.values():
-                self._free(one)
+        if y.size:
+            rows = np.ascontiguousarray(x).reshape(-1, columns)
+            memory = self._memory_of(name, rows, y)
+            try:
+                self._start(name, len(rows), memory, many)
+                self._read(memory["y"], y)
+            finally:
+                for one in memory.values():
+                    self._free(one)
         return y
+
+    def repeat(
+        self, name: str, x: np.ndarray, times: int, *, many: bool | None = None
+    ) -> Callable[[], None]:
+        """A function that computes a layer `times` times on memory of the device, to be timed.
+
+        Args:
+            name: One of `names`.
+            x: Contiguous float32[rows, K]; it stays on the device.
+            times: How often, before it waits for the device.
+            many: As for `run`.
+
+        Raises:
+            InputError: If there is no such layer.
+        """
+        y = np.empty((len(x), self._sizes(name)[1]), np.float32)
+        memory = self._memory_of(name, x, y)
+
+        def run() -> None:
+            for _ in range(times):
+                self._start(name, len(x), memory, many)
+            self._wait()
+
+        return run
+
+    def _sizes(self, name: str) -> tuple[int, int]:
+        """Columns that a layer reads, and that it makes."""
+        first, last = (step["arguments"] for step in self._node(name)["few"])
+        return int(first["columns"]), int(last["columns"])
+
+    def _memory_of(self, name: str, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+        sizes = self._node(name)["bytes_for_each_row"]
+        return {
+            "x": self._memory(x),
+            "y": self._memory(y),
+            "q": self._memory(np.empty(len(x) * int(sizes["q"]), np.uint8)),
+            "s": self._memory(np.empty(len(x) * int(sizes["s"]), np.uint8)),
+        }
+
+    def _start(self, name: str, rows: int, memory: Mapping[str, Any], many: bool | None) -> None:
+        node = self._node(name)
+        chosen = rows >= node["many_from_rows"] if many is None else many
+        for step in node["many" if chosen else "few"]:
+            self._step(str(step["kernel"]), step["arguments"], {"rows": rows, **memory})
 
     def _node(self, name: str) -> Mapping[str, Any]:
         if name not in self._nodes:
@@ -106,6 +139,10 @@ class SavedLayers(ABC):
         self, name: str, blocks: tuple[int, int], threads: int, arguments: Sequence[Any]
     ) -> None:
         """Start a kernel; arguments are memory and integers, in order."""
+
+    @abstractmethod
+    def _wait(self) -> None:
+        """Wait until all launches are done."""
 
     def _free(self, memory: Any) -> None:  # noqa: B027 - most runtimes count references
         """Give memory back."""

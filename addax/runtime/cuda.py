@@ -76,6 +76,9 @@ class CudaLayers(SavedLayers):
         sizes = (*blocks, 1, threads, 1, 1)
         self._call("cuLaunchKernel", self._kernels[name], *sizes, 0, None, places, None)
 
+    def _wait(self) -> None:
+        self._call("cuCtxSynchronize")
+
     def _call(self, name: str, *arguments: Any) -> None:
         status = getattr(self._driver, name)(*arguments)
         if status:

@@ -50,6 +50,9 @@ class OpenClLayers(SavedLayers):
         everyone = (blocks[0] * threads, blocks[1])
         self._kernels[name](self._queue, everyone, (threads, 1), *given)
 
+    def _wait(self) -> None:
+        self._queue.finish()
+
 
 def _pyopencl() -> Any:
     try:

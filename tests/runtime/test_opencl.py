@@ -85,6 +85,7 @@ def test_what_a_layer_cannot_take_is_refused(layers):
     on_device = layers("int8", 3, 8)
     assert ("y",) == on_device.names
     assert (0, 3) == on_device.run("y", np.zeros((0, 8), np.float32)).shape
+    on_device.repeat("y", np.ones((2, 8), np.float32), 3)()
     with pytest.raises(InputError, match="expected one of y; got 'z'"):
         on_device.run("z", np.zeros((1, 8), np.float32))
     with pytest.raises(InputError, match=r"'y' is made of float32\[..., 8\]; got float32\[1, 9\]"):
