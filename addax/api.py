@@ -8,7 +8,6 @@ Use it so:
     logits = fast(images)
 """
 
-import difflib
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,19 +22,19 @@ from addax import __version__
 from addax.backends.gpu.languages import LANGUAGES
 from addax.backends.ort.project import SYSTEMS
 from addax.backends.targets import TARGETS as _MACHINES
-from addax.errors import InputError, OptionError
+from addax.errors import InputError
 from addax.frontend import to_ir
 from addax.ir.certificate import Certificate
 from addax.ir.model import clone, save
 from addax.ir.shapes import infer_shapes
-from addax.ir.statistics import CALIBRATION, EXECUTOR, LAYERS, NOTES, TELL
+from addax.ir.statistics import CALIBRATION, EXECUTOR, LAYERS, NOTES, PLACES, TELL
 from addax.ir.verify import verify as require_well_formed
 from addax.passes._certifying import Certify
 from addax.passes._checking import CheckEach
-from addax.passes._family import families, make_options
 from addax.passes._instrument import Instrument
-from addax.passes._pipeline import Pipeline, Step, run_pipeline
+from addax.passes._pipeline import run_pipeline
 from addax.passes._reproducing import Reproduce
+from addax.plan import RUN_HERE, TARGETS, make_plan
 from addax.progress import Progress
 from addax.report import Report, Size
 
@@ -48,8 +47,7 @@ if TYPE_CHECKING:
     from addax.runtime.session import Session
     from addax.runtime.tvm_session import TvmSession
 
-TARGETS = ("host", "portable", "tvm", *SYSTEMS, *LANGUAGES)
-_SHIFT_ADD = "shift-add"
+__all__ = ["TARGETS", "Optimized", "optimize"]
 
 
 @dataclass(frozen=True)
@@ -182,6 +180,7 @@ def optimize(
     dynamic_shapes: Any = None,
     pipeline: str | None = None,
     fuel: int | None = None,
+    measure: bool = False,
     progress: bool | None = None,
 ) -> Optimized:
     """Rewrite a model to a fixed point: smaller, faster, with an error that was agreed to.
@@ -215,6 +214,8 @@ def optimize(
         pipeline: Text that says exactly what runs, such as "cleanup,fold-affine"; by default
             every exact family and the allowed ones.
         fuel: Stop after this many rewrites, to find the one that does something.
+        measure: Time each layer that became codes on this machine, before and after, for the
+            report; takes some seconds.
         progress: Show a progress line on standard error; by default if it is a terminal.
 
     Raises:
@@ -230,7 +231,7 @@ def optimize(
     in the current folder; the error has a note that names it (`ADDAX_REPRO=` turns this off).
     """
     settings = {"bits": bits, "max_bytes": max_bytes, "max_error": max_error}
-    plan = _plan(target, allow, calibration, pipeline, fuel, settings)
+    plan = make_plan(target, allow, calibration, pipeline, fuel, settings, measure)
     if target in SYSTEMS:
         from addax.runtime.objects import require_tvm
 
@@ -270,6 +271,11 @@ def optimize(
             notes += (_measured(facts[CALIBRATION], original, graph),)
         kernels, told = _kernels(graph, target, shown.step)
         notes += told
+        if layers and target in RUN_HERE:
+            from addax.runtime.latency import describe_latency
+
+            places = facts[PLACES]
+            layers = describe_latency(layers, places, kernels, measure=measure, tell=shown.step)
         library = _compiled(graph, target, shown.step)
     certificate = None if recorder is None else recorder.certificate(__version__)
     if recorder is not None:
@@ -304,72 +310,6 @@ def _compiled(graph: ir.Model, target: str, say: Callable[[str], None]) -> "Libr
     return to_tvm(graph, tune=tuning_time(target), say=say)
 
 
-def _plan(
-    target: str,
-    allow: Sequence[str],
-    calibration: Iterable[Any] | None,
-    pipeline: str | None,
-    fuel: int | None,
-    settings: Mapping[str, Any],
-) -> Pipeline:
-    """Validate the options before any work is done; the pipeline that they ask for."""
-    _choose("target", target.partition("{")[0], TARGETS)
-    if target.startswith("tvm"):
-        from addax.backends.to_tvm import require_tvm, tuning_time
-
-        tuning_time(target)
-        require_tvm()
-    if target in LANGUAGES:
-        from addax.backends.to_tvm import require_tvm
-
-        require_tvm()
-    if isinstance(allow, str):
-        raise OptionError(f"allow takes a sequence of names, such as allow=({allow!r},)")
-    approximate = [family.name for family in families().values() if not family.is_exact]
-    allowed: dict[str, Step] = {}
-    for text in allow:
-        name, brace, _ = str(text).partition("{")
-        _choose("allow", name, approximate)
-        steps = Pipeline.parse(text).steps if brace else (Step(families()[name]),)
-        allowed |= {step.family.name: step for step in steps}
-    _set(allowed, settings)
-    if fuel is not None and (not isinstance(fuel, int) or fuel < 0):
-        raise OptionError(f"fuel must be a number of rewrites, 0 or more, or None; got {fuel!r}")
-    if pipeline is not None:
-        if allow:
-            raise OptionError(
-                "pipeline says exactly what runs, so allow has no use beside it; "
-                f"add {', '.join(allow)} to the pipeline"
-            )
-        return Pipeline.parse(pipeline)
-    needy = [name for name, step in allowed.items() if step.family.needs_calibration]
-    if calibration is None and needy:
-        raise OptionError(f"{', '.join(needy)} needs calibration=batches of real inputs")
-    asked = {*allowed, *(name for step in allowed.values() for name in step.family.brings)}
-    chosen = [f for f in families().values() if f.is_exact or f.name in asked]
-    return Pipeline(tuple(allowed.get(family.name, Step(family)) for family in chosen))
-
-
-def _set(allowed: dict[str, Step], settings: Mapping[str, Any]) -> None:
-    """Give the options that have an argument of their own to the family that they are for.
-
-    Raises:
-        OptionError: If that family is not allowed, or has the option in its text already.
-    """
-    given = {name: value for name, value in settings.items() if value is not None}
-    if not given:
-        return
-    step = allowed.get(_SHIFT_ADD)
-    names = ", ".join(f"{name}=" for name in given)
-    if step is None:
-        raise OptionError(f"{names} is an option of allow=({_SHIFT_ADD!r},), which is not allowed")
-    if twice := given.keys() & dict(step.options).keys():
-        raise OptionError(f"{', '.join(sorted(twice))} of {_SHIFT_ADD} is given twice: {step}")
-    options = dict(step.options) | given
-    make_options(step.family, options)
-    allowed[_SHIFT_ADD] = Step(step.family, tuple(options.items()))
-
-
 def _measured(calibration: "Batches", before: ir.Model, after: ir.Model) -> str:
     """What approximation did to the outputs, on all calibration samples, in one line."""
     from addax.runtime.calibrate import output_error
@@ -377,15 +317,6 @@ def _measured(calibration: "Batches", before: ir.Model, after: ir.Model) -> str:
     errors = output_error(calibration, before, after)
     told = ", ".join(f"{name} {error:.3g}" for name, error in errors.items())
     return f"relative error of the outputs on {calibration.samples} calibration samples: {told}"
-
-
-def _choose(option: str, name: Any, known: Sequence[str]) -> None:
-    if name in known:
-        return
-    near = difflib.get_close_matches(str(name), known, 1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    choices = ", ".join(map(repr, known)) or "none"
-    raise OptionError(f"{option}={name!r} does not exist{hint} (known: {choices})")
 
 
 def _as_array(value: Any) -> Any:

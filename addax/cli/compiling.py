@@ -38,6 +38,9 @@ def optimize(
         Path | None,
         typer.Option(help="Prove each rewrite, and write here what `addax verify` can replay."),
     ] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Time each layer that became codes, on this machine.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Rewrite MODEL to a fixed point and write it to OUTPUT."""
@@ -54,6 +57,7 @@ def optimize(
         max_bytes=max_bytes,
         pipeline=pipeline,
         fuel=fuel,
+        measure=measure,
         verify=certificate is not None,
     )
     made.save(output)

@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 CALIBRATION, NOTES = "calibration", "notes"
 LAYERS = "layers"  # a list of `Layer`
+PLACES = "places"  # for each of these, the nodes that multiply by its codes
 TELL, EXECUTOR = (
     "tell",
     "executor",
@@ -37,6 +38,14 @@ class Layer:
             is enough; None without any.
         bytes_before, bytes_after: Of its weights, with scales.
         seconds: That the fit took.
+        rows: Of its input in one evaluation of the model, in all places that read its weights; a
+            dimension that is known only at run time counts as 1. None if nobody asked.
+        code_path: The instruction set of the kernel that computes it, or "bodies"; None if nobody
+            asked.
+        predicted_before, predicted_after: Microseconds on one thread that a table of the
+            processor's rates gives; None where there is no such table.
+        measured_before, measured_after: Microseconds of one thread of this machine; None where
+            they were not measured.
     """
 
     name: str
@@ -49,6 +58,12 @@ class Layer:
     bytes_before: int
     bytes_after: int
     seconds: float
+    rows: int | None = None
+    code_path: str | None = None
+    predicted_before: float | None = None
+    predicted_after: float | None = None
+    measured_before: float | None = None
+    measured_after: float | None = None
 
 
 class Observer(Protocol):

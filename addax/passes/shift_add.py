@@ -14,6 +14,7 @@ leave when they are codes. Runs only when allowed by name; `allow=("shift-add{bi
 `allow=("shift-add",), bits=3`.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,8 +22,9 @@ import onnx_ir as ir
 
 from addax.errors import OptionError
 from addax.ir import Exact, Op, rule
+from addax.ir.dialect import DOMAIN
 from addax.ir.rule import EveryNode
-from addax.ir.statistics import LAYERS, NOTES
+from addax.ir.statistics import LAYERS, NOTES, PLACES
 from addax.passes._family import Context, Phase
 from addax.passes._shift.lowering import Packed, install_operator, lower
 from addax.passes._shift.sites import Site
@@ -128,6 +130,7 @@ def run(model: ir.Model, context: Context) -> bool:
     from addax.passes._shift.work import Work  # solvers, which only this family needs
 
     changed = False
+    known = set(_products(model))
     for trial in Work(model, context.facts, options).trials(targets, notes):
         install_operator(model, trial.packed)
         done = [
@@ -138,6 +141,14 @@ def run(model: ir.Model, context: Context) -> bool:
         if any(done):
             changed = True
             context.facts.setdefault(LAYERS, []).append(trial.layer)
+            made = tuple(node for node in _products(model) if node not in known)
+            context.facts.setdefault(PLACES, []).append(made)
+            known.update(made)
         if context.limits.is_out_of_fuel:
             break
     return changed
+
+
+def _products(model: ir.Model) -> Iterator[ir.Node]:
+    """The nodes of the main graph that are of the dialect."""
+    return (node for node in model.graph if node.domain == DOMAIN)

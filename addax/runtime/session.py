@@ -3,7 +3,7 @@
 import contextlib
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,25 @@ class Session:
                 f"ONNX Runtime says: {error}"
             ) from error
         return dict(zip(names, values, strict=True))
+
+    def bound(self, feeds: Mapping[str, Any]) -> Callable[[], None]:
+        """A call that runs the model on these feeds, with as little beside it as there can be.
+
+        What it computes stays in the runtime: to be timed, not read.
+
+        Args:
+            feeds: An array for each input, by name.
+
+        Raises:
+            InputError: If the feeds have other names than the inputs.
+        """
+        self._check(feeds)
+        binding = self._session.io_binding()
+        for name, array in feeds.items():
+            binding.bind_cpu_input(name, np.asarray(array, order="C"))
+        for port in self.outputs:
+            binding.bind_output(port.name)
+        return lambda: self._session.run_with_iobinding(binding)
 
     def _check(self, feeds: Mapping[str, Any]) -> None:
         expected = [port.name for port in self.inputs]

@@ -1,0 +1,103 @@
+"""What `optimize` was asked for: its options, checked, and the pipeline that they mean."""
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from addax.backends.gpu.languages import LANGUAGES
+from addax.backends.ort.project import SYSTEMS
+from addax.errors import OptionError
+from addax.passes._family import families, make_options
+from addax.passes._pipeline import Pipeline, Step
+
+TARGETS = ("host", "portable", "tvm", *SYSTEMS, *LANGUAGES)
+RUN_HERE = ("host", "portable")
+_SHIFT_ADD = "shift-add"
+
+
+def make_plan(
+    target: str,
+    allow: Sequence[str],
+    calibration: Iterable[Any] | None,
+    pipeline: str | None,
+    fuel: int | None,
+    settings: Mapping[str, Any],
+    measure: bool = False,
+) -> Pipeline:
+    """The pipeline that options of `optimize` ask for; nothing is done before all are valid.
+
+    `settings` are those of "shift-add" that `optimize` has arguments for, by name.
+
+    Raises:
+        OptionError: If an option does not exist or does not fit the others.
+        MissingPackageError: If the target needs TVM, and that is missing.
+    """
+    _choose("target", target.partition("{")[0], TARGETS)
+    if measure and target not in RUN_HERE:
+        raise OptionError(
+            f"measure=True times layers in ONNX Runtime on this machine, for one of the targets "
+            f"{', '.join(RUN_HERE)}; got target={target!r}: leave measure out"
+        )
+    if target.startswith("tvm"):
+        from addax.backends.to_tvm import require_tvm, tuning_time
+
+        tuning_time(target)
+        require_tvm()
+    if target in LANGUAGES:
+        from addax.backends.to_tvm import require_tvm
+
+        require_tvm()
+    if isinstance(allow, str):
+        raise OptionError(f"allow takes a sequence of names, such as allow=({allow!r},)")
+    approximate = [family.name for family in families().values() if not family.is_exact]
+    allowed: dict[str, Step] = {}
+    for text in allow:
+        name, brace, _ = str(text).partition("{")
+        _choose("allow", name, approximate)
+        steps = Pipeline.parse(text).steps if brace else (Step(families()[name]),)
+        allowed |= {step.family.name: step for step in steps}
+    _set(allowed, settings)
+    if fuel is not None and (not isinstance(fuel, int) or fuel < 0):
+        raise OptionError(f"fuel must be a number of rewrites, 0 or more, or None; got {fuel!r}")
+    if pipeline is not None:
+        if allow:
+            raise OptionError(
+                "pipeline says exactly what runs, so allow has no use beside it; "
+                f"add {', '.join(allow)} to the pipeline"
+            )
+        return Pipeline.parse(pipeline)
+    needy = [name for name, step in allowed.items() if step.family.needs_calibration]
+    if calibration is None and needy:
+        raise OptionError(f"{', '.join(needy)} needs calibration=batches of real inputs")
+    asked = {*allowed, *(name for step in allowed.values() for name in step.family.brings)}
+    chosen = [f for f in families().values() if f.is_exact or f.name in asked]
+    return Pipeline(tuple(allowed.get(family.name, Step(family)) for family in chosen))
+
+
+def _set(allowed: dict[str, Step], settings: Mapping[str, Any]) -> None:
+    """Give the options that have an argument of their own to the family that they are for.
+
+    Raises:
+        OptionError: If that family is not allowed, or has the option in its text already.
+    """
+    given = {name: value for name, value in settings.items() if value is not None}
+    if not given:
+        return
+    step = allowed.get(_SHIFT_ADD)
+    names = ", ".join(f"{name}=" for name in given)
+    if step is None:
+        raise OptionError(f"{names} is an option of allow=({_SHIFT_ADD!r},), which is not allowed")
+    if twice := given.keys() & dict(step.options).keys():
+        raise OptionError(f"{', '.join(sorted(twice))} of {_SHIFT_ADD} is given twice: {step}")
+    options = dict(step.options) | given
+    make_options(step.family, options)
+    allowed[_SHIFT_ADD] = Step(step.family, tuple(options.items()))
+
+
+def _choose(option: str, name: Any, known: Sequence[str]) -> None:
+    if name in known:
+        return
+    near = difflib.get_close_matches(str(name), known, 1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    choices = ", ".join(map(repr, known)) or "none"
+    raise OptionError(f"{option}={name!r} does not exist{hint} (known: {choices})")
