@@ -63,7 +63,7 @@ class Family:
         """Whether it runs by default, without being allowed by name."""
         return (
             not self.by_name
-            and self.phase < Phase.APPROXIMATE
+            and self.phase is not Phase.APPROXIMATE
             and all(rule.exact is not Exact.APPROXIMATE for rule in self.rules)
         )
 
