@@ -31,6 +31,7 @@ def adopt(program: torch.onnx.ONNXProgram, find_name: FindName | None = None) ->
         names = {node.name: find_name(node) for node in exported.graph.nodes}
     _set_origins(model, names)
     _copy_weights(model)
+    _name_apart(model)
     if exported is not None:
         _name_outputs(model, list(_output_names(exported)))
     return model
@@ -102,6 +103,17 @@ def _copied(tensor: ir.TensorProtocol, known: dict[Any, np.ndarray]) -> ir.Tenso
         known[identity] = array
     dims = ir.Shape(tensor.shape.numpy())
     return ir.Tensor(known[identity], tensor.dtype, shape=dims, name=tensor.name)
+
+
+def _name_apart(model: ir.Model) -> None:
+    """Rename what is computed and called like a weight: a parameter `sign` beside torch.sign."""
+    taken = {v.name for scope in scopes(model) for v in getattr(scope, "initializers", {}).values()}
+    inner = [v for scope in scopes(model) for node in scope for v in node.outputs]
+    clashing = [v for v in inner if v.name in taken]
+    taken |= {v.name for v in inner} | {v.name for scope in scopes(model) for v in scope.inputs}
+    for value in clashing:
+        value.name = _fresh(str(value.name), taken)
+        taken.add(value.name)
 
 
 def _output_names(program: torch.export.ExportedProgram) -> Iterator[str]:

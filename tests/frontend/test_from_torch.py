@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - as everyone does
 
+import addax
 from addax.errors import ExportError, InputError, OptionError
 from addax.frontend import _exporter
 from addax.frontend._exported import _fresh, _name_outputs, _parse
@@ -384,3 +385,23 @@ def test_names_of_outputs_give_way_to_inputs_and_displace_inner_values():
     assert "logits_1" == first.outputs[0].name
     assert ["Neg", "Abs", "Identity", "Identity"] == [node.op_type for node in graph]
     assert "x_2" == _fresh("x", {"x", "x_1"})
+
+
+def test_a_parameter_may_be_called_like_a_function():
+    """torch's exporter gives the weight and the result of torch.sign one name."""
+
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.sign = nn.Parameter(torch.tensor([-2.0, 0.0, 3.0]))
+
+        def forward(self, x):
+            return x * torch.sign(self.sign)
+
+    model = from_torch(Named(), torch.ones(2, 3))
+    names = [v.name for node in model.graph for v in node.outputs]
+    names += [*model.graph.initializers, *(v.name for v in model.graph.inputs)]
+    assert sorted(names) == sorted(set(names))
+    x = torch.randn(2, 3)
+    made = addax.optimize(Named(), x, progress=False)
+    assert torch.equal(made(x), Named()(x))

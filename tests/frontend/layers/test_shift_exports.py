@@ -1,0 +1,97 @@
+"""Layers of shifts, bits and experts through torch.export and ONNX, for any batch."""
+
+import io
+from collections.abc import Callable
+
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+import addax
+from addax.frontend import from_torch, to_ir
+from addax.frontend.layers import (
+    BinaryLinearAttention,
+    MixtureFeedForward,
+    MixtureLinear,
+    ShiftLinear,
+    freeze,
+)
+
+LAYERS: dict[str, Callable[[], nn.Module]] = {
+    "PS": lambda: ShiftLinear(8, 6),
+    "Q": lambda: ShiftLinear(8, 6, kind="Q"),
+    "signs": lambda: BinaryLinearAttention(8, 2),
+    "hash": lambda: BinaryLinearAttention(8, 2, hashing=4, anchors=5),
+    "linear": lambda: MixtureLinear(8, 6),
+    "feed-forward": lambda: MixtureFeedForward(8, 12),
+}
+layers = pytest.mark.parametrize("name", LAYERS)
+
+
+def built(name: str, frozen: bool = True) -> nn.Module:
+    torch.manual_seed(0)
+    layer = LAYERS[name]().eval()
+    return freeze(layer) if frozen else layer
+
+
+def batches() -> list[torch.Tensor]:
+    """Other sizes than the example's; zeros, and tokens that are all the same."""
+    torch.manual_seed(1)
+    return [torch.randn(1, 5, 8), torch.randn(7, 5, 8), torch.zeros(3, 5, 8), torch.ones(3, 5, 8)]
+
+
+@layers
+@pytest.mark.parametrize("frozen", [True, False])
+def test_torch_export_computes_the_same(name, frozen):
+    layer = built(name, frozen)
+    program = torch.export.export(
+        layer, (torch.randn(2, 5, 8),), dynamic_shapes=({0: torch.export.Dim("batch")},)
+    )
+    with torch.no_grad():
+        for x in batches():
+            assert torch.equal(program.module()(x), layer(x))
+
+
+@layers
+def test_onnx_runtime_computes_the_same(name):
+    """Of plain nodes: nothing of it knows addax."""
+    layer = built(name)
+    dynamic = ({0: torch.export.Dim("batch")},)
+    program = torch.onnx.export(
+        layer, (torch.randn(2, 5, 8),), dynamic_shapes=dynamic, dynamo=True, verbose=False
+    )
+    file = io.BytesIO()
+    program.save(file)
+    session = onnxruntime.InferenceSession(file.getvalue())
+    with torch.no_grad():
+        for x in batches():
+            (y,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+            assert torch.allclose(torch.from_numpy(y), layer(x), atol=1e-6)
+
+
+@layers
+def test_optimized_it_computes_the_same(name):
+    layer = built(name)
+    made = addax.optimize(layer, torch.randn(2, 5, 8), dynamic_shapes={0: "batch"}, progress=False)
+    with torch.no_grad():
+        for x in batches():
+            assert torch.allclose(made(x), layer(x), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["linear", "feed-forward"])
+def test_a_mixture_is_a_choice_between_rows(name):
+    """What `addax.passes` looks for: no NonZero, no shape that depends on data."""
+    model = to_ir(built(name), torch.randn(2, 5, 8))
+    ops = [node.op_type for node in model.graph]
+    assert ops.count("ArgMax") == 1
+    assert ops.count("Where") == (1 if name == "linear" else 2)
+    assert not {"NonZero", "ScatterND", "Exp", "Log", "Round"} & set(ops)
+
+
+def test_an_export_that_keeps_gradients_has_none_of_them():
+    """With grad on, as users call it: no residue (q - w) + w, no gate."""
+    program = torch.export.export(built("linear", frozen=False), (torch.randn(2, 8),))
+    ops = {node.op_type for node in from_torch(program).graph}
+    assert "Softmax" not in ops
+    assert "Sub" not in ops or "Softmax" not in ops
