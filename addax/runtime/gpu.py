@@ -7,6 +7,7 @@ model.cuda/
     weights.safetensors    what the kernels read, packed
 """
 
+import importlib.metadata
 import json
 import os
 import tempfile
@@ -16,7 +17,6 @@ from typing import Any
 import onnx_ir as ir
 from safetensors.numpy import save as tensors_of
 
-from addax import __version__
 from addax.backends.gpu.languages import LANGUAGES
 from addax.backends.gpu.launch import Launch
 from addax.backends.gpu.layers import Layer, has_kernel, layers_of
@@ -109,7 +109,7 @@ def _described(layers: list[Layer], launches: dict[str, Launch], language: str) 
     ]
     nodes = [layer.as_json() for layer in layers]
     return {
-        "made_by": f"addax {__version__}",
+        "made_by": f"addax {importlib.metadata.version('addax')}",
         "language": language,
         "numbers": LANGUAGES[language].numbers,
         "weights": WEIGHTS,

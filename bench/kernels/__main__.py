@@ -6,7 +6,8 @@ One thread, thread CPU time, contenders interleaved; each runs at least 96 MB of
 one session, so weights come from main memory (at 197 rows one layer is enough: it is compute). All
 contenders have huge pages: glibc is told to ask for them, and the bench starts itself anew so.
 Rivals are ONNX Runtime's fastest forms: MatMulNBits with blocks of 128 and int8 activations
-(accuracy_level 4), and DynamicQuantizeMatMul. Ours round activations for each token and 128 columns.
+(accuracy_level 4), and DynamicQuantizeMatMul. Ours round activations for each token and 128
+columns.
 The roof is the speed of reading as much memory, measured in the same rounds.
 """
 
@@ -45,9 +46,12 @@ def main() -> None:
     _with_huge_pages()
     parser = arguments("kernels", __doc__ or "")
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 8, 197])
+    parser.add_argument("--sizes", nargs="+", metavar="NxK", help="weights, such as 4096x4096")
     parser.add_argument("--rounds", type=int, default=20)
     options = parser.parse_args()
     sizes = SIZES[1:2] if options.quick else SIZES
+    if options.sizes:
+        sizes = tuple(tuple(map(int, text.split("x"))) for text in options.sizes)
     rows = [1] if options.quick else options.rows
     rounds = 5 if options.quick else options.rounds
     kernels = host_kernels()
@@ -56,8 +60,6 @@ def main() -> None:
     for count in rows:
         for outputs, inner in sizes:
             size = Size(count, outputs, inner)
-            if count > 8 and outputs > 4096 and not options.rounds:
-                continue
             found = _measure(size, kernels, rounds, options.seed)
             figures[f"{count} rows, {size}"] = found
             title = f"{count} rows times {size} weights, us a layer ({figures['code path']})"
@@ -104,7 +106,9 @@ def _with_huge_pages() -> None:
     """Start again with huge pages for what glibc allocates, which it reads once, at the start."""
     if sys.platform == "linux" and _HUGE not in os.environ.get("GLIBC_TUNABLES", ""):
         os.environ["GLIBC_TUNABLES"] = _HUGE
-        os.execv(sys.executable, [sys.executable, "-m", "bench.kernels", *sys.argv[1:]])
+        os.execv(  # noqa: S606 (ourselves)
+            sys.executable, [sys.executable, "-m", "bench.kernels", *sys.argv[1:]]
+        )
 
 
 if __name__ == "__main__":
