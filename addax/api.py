@@ -271,6 +271,8 @@ def optimize(
             notes += (_measured(facts[CALIBRATION], original, graph),)
         kernels, told = _kernels(graph, target, shown.step)
         notes += told
+        if measure and not layers:
+            notes += ("measure: no layer became codes, so that none was timed",)
         if layers and target in RUN_HERE:
             from addax.runtime.latency import describe_latency
 

@@ -119,8 +119,8 @@ class Report:
         yield self._history()
         if self.layers:
             yield self._layers()
-        if any(layer.rows is not None for layer in self.layers):
-            yield self._latency()
+        if latency := self._latency():
+            yield latency
         yield (
             f"{self.rewrites} rewrites, {self.exactness}, in {self.seconds:.2f} s "
             f"({self.visits} visits)"
@@ -185,29 +185,33 @@ class Report:
         table.add_row("all", "", "", "", "", "", f"{before:,}", f"{after:,}")
         return table
 
-    def _latency(self) -> Table:
-        """Microseconds of each layer; only the columns that have any figure."""
-        table = Table(show_edge=False)
-        table.add_column("layer", overflow="fold")
+    def _latency(self) -> Table | None:
+        """Microseconds of each layer, in those columns that have any; None if there are none."""
         columns = {
             heading: [getattr(layer, name) for layer in self.layers]
             for heading, name in _LATENCIES.items()
         }
         known = {heading: figures for heading, figures in columns.items() if any(figures)}
+        if not known:
+            return None
+        table = Table(show_edge=False, caption=_ABOUT_LATENCY, caption_justify="left")
+        table.add_column("layer", overflow="fold")
         for heading in ("rows", "code path", *known):
             table.add_column(heading, justify="right", no_wrap=True)
         for place, layer in enumerate(self.layers):
             rows = "-" if layer.rows is None else f"{layer.rows:,}"
-            path = layer.code_path or "-"
             figures = (_microseconds(column[place]) for column in known.values())
-            table.add_row(layer.name, rows, path, *figures)
-        if known:
-            table.add_section()
-            sums = (sum(f for f in figures if f is not None) for figures in known.values())
-            table.add_row("all", "", "", *map(_microseconds, sums))
+            table.add_row(layer.name, rows, layer.code_path or "-", *figures)
+        sums = (sum(f for f in figures if f is not None) for figures in known.values())
+        table.add_section()
+        table.add_row("all", "", "", *map(_microseconds, sums))
         return table
 
 
+_ABOUT_LATENCY = (
+    "rows: in one evaluation, dimensions known only at run time as 1; predicted: by a table of "
+    "rates, on one thread; measured: the layer alone, on one thread of this machine"
+)
 _LATENCIES = {
     "predicted us\nbefore": "predicted_before",
     "predicted us\nafter": "predicted_after",

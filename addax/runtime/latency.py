@@ -28,8 +28,9 @@ from addax.runtime.session import Session
 
 BODIES = "bodies"  # the code path of what has no kernel
 _SECONDS = 0.02  # that calls of a contender take together, if three do not take longer
-_FEWEST, _MOST = 3, 40  # calls
+_FEWEST, _MOST = 3, 40  # calls of each
 _FINE = 1e-6  # seconds that a clock must tell apart
+_MOST_ROWS = 512  # of more rows so many are timed: each takes as long as the others
 _OPSET = 20
 
 Pair = tuple[float, float]
@@ -115,26 +116,26 @@ def _predicted(layer: Layer, node: ir.Node, path: str | None) -> Pair | None:
     form = form_of(node)
     if path is None or form is None:
         return None
-    rows, products = _rows(node), layer.outputs * layer.inputs
-    before = predict(path, FLOAT, rows, products, layer.bytes_before)
-    after = predict(path, form, rows, products, layer.bytes_after)
+    rows, weights = _rows(node), layer.outputs * layer.inputs
+    before = predict(path, FLOAT, rows, weights, layer.bytes_before)
+    after = predict(path, form, rows, weights, layer.bytes_after)
     return None if before is None or after is None else (before, after)
 
 
 def _measured(layer: Layer, node: ir.Node, kernels: Kernels | None) -> Pair:
     """Microseconds of a MatMul of that size, and of the node; without kernels, of its body."""
-    rng = np.random.default_rng(0)
-    kind = known_dtype(node.inputs[0]).numpy()
-    x = rng.standard_normal((_rows(node), layer.inputs)).astype(kind)
-    weights = ir.tensor(rng.standard_normal((layer.inputs, layer.outputs)).astype(kind))
+    kind, rows = known_dtype(node.inputs[0]).numpy(), _rows(node)
+    timed = min(rows, _MOST_ROWS)
+    x = np.random.default_rng(0).standard_normal((timed, layer.inputs)).astype(kind)
+    weights = ir.tensor(np.full((layer.inputs, layer.outputs), 0.5, kind))
     plain = _alone(ir.Node("", "MatMul", []), x, [weights])
-    library = None if kernels is None else kernels.path
     codes = to_ort(_alone(node, x, [constant_tensor(value) for value in node.inputs[1:]]))
-    before, after = (
-        Session(model, threads=1, library=path).bound({"x": x})
-        for model, path in ((plain, None), (codes, library))
+    library = None if kernels is None else kernels.path
+    before, after = _in_turns(
+        Session(plain, threads=1).bound({"x": x}),
+        Session(codes, threads=1, library=library).bound({"x": x}),
     )
-    return _in_turns(before, after)
+    return before * rows / timed, after * rows / timed
 
 
 def _alone(node: ir.Node, x: np.ndarray, tensors: Sequence[ir.TensorProtocol | None]) -> ir.Model:
@@ -169,12 +170,12 @@ def _in_turns(*calls: Callable[[], None]) -> Pair:
     """The median microseconds of each of two calls."""
     for call in calls:
         call()
-    taken: tuple[list[float], ...] = tuple([] for _ in calls)
-    while len(taken[0]) < _MOST and (len(taken[0]) < _FEWEST or max(map(sum, taken)) < _SECONDS):
+    now, taken = _clock(), tuple[list[float], list[float]](([], []))
+    while len(taken[0]) < _FEWEST or (len(taken[0]) < _MOST and max(map(sum, taken)) < _SECONDS):
         for call, times in zip(calls, taken, strict=True):
-            began = _clock()()
+            began = now()
             call()
-            times.append(_clock()() - began)
+            times.append(now() - began)
     before, after = (1e6 * statistics.median(times) for times in taken)
     return before, after
 

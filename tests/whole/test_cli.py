@@ -60,6 +60,9 @@ def test_optimize_calibrates_with_the_samples_of_a_file(tmp_path):
         report = json.loads(run("optimize", path, "-o", out, "--bits", bits, *given))
         assert [node.op_type for node in onnx.load(out).graph.node] == [name]
         assert report["layers"][0]["output_error"] < 0.5
+        assert report["layers"][0]["measured_after"] is None
+    (measured,) = json.loads(run("optimize", path, "-o", out, *given, "--measure"))["layers"]
+    assert 0 < measured["measured_after"]
     np.savez(data, x=np.zeros((3, 64)), z=np.zeros(4))
     with pytest.raises(InputError, match="expected arrays with as many samples each"):
         run("optimize", path, "-o", out, *given)
