@@ -8,7 +8,7 @@ The files are no part of the project: `entries()` leaves out what is not on this
 `missing()` says why.
 """
 
-from bench.zoo import cifar_resnet, deit, minilm, mobilenet, super_resolution, tinystories
+from bench.zoo import cifar_resnet, deit, minilm, mobilenet, prose, super_resolution, tinystories
 from bench.zoo._entry import (
     Agreement,
     Batch,
@@ -42,6 +42,7 @@ CATALOGUE: tuple[Entry, ...] = (
     *mobilenet.ENTRIES,
     *cifar_resnet.ENTRIES,
     *tinystories.ENTRIES,
+    *prose.ENTRIES,
     *super_resolution.ENTRIES,
     *minilm.ENTRIES,
 )

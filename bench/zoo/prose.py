@@ -111,7 +111,8 @@ ENTRIES = (
         dynamic_shapes=({0: Dim("batch"), 1: Dim("tokens", max=tinystories.CONTEXT)},),
         decide=tinystories.next_token,
         score=tinystories.surprise,
-        sanity=Sanity("nll", 2.5, tolerance=0.5),
+        # Another machine rounds differently while it trains, and ends elsewhere.
+        sanity=Sanity("nll", 2.05, tolerance=0.1),
         missing=missing,
     ),
 )
