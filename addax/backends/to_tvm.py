@@ -9,8 +9,10 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
+from addax.backends.kernel_code import KernelCode
 from addax.backends.to_ort import to_ort
 from addax.errors import MissingPackageError, OptionError, UnsupportedOpError
+from addax.ir.dialect import DOMAIN
 from addax.ir.evaluate import evaluate
 from addax.ir.model import clone, prune
 from addax.ir.query import static_shape
@@ -31,17 +33,19 @@ def to_tvm(
     model: ir.Model,
     *,
     sizes: Mapping[str, Sequence[int]] | None = None,
+    kernels: KernelCode | None = None,
     tune: float = 0,
     say: Callable[[str], None] = lambda _: None,
 ) -> "Library":
     """Compile a model for this processor.
 
-    Nodes of the dialect are replaced by their bodies. Named sizes of the inputs, such as a batch,
-    stay open where TVM can do that.
+    Nodes of the dialect become calls of kernels where there are some, the others are replaced by
+    their bodies. Named sizes of the inputs, such as a batch, stay open where TVM can do that.
 
     Args:
         model: Stays as it is.
         sizes: Fixed shapes of inputs, by name; the others stay as the model says.
+        kernels: Machine code of the kernels, which becomes part of the library; it needs a linker.
         tune: Seconds to search for better loops; needs all sizes fixed.
         say: Told what is done now.
 
@@ -50,12 +54,15 @@ def to_tvm(
         UnsupportedOpError: An operator has no converter, or an input an unknown rank or open sizes
             where they must be fixed.
         EvaluationError: A constant cannot be computed.
+        BuildError: The kernels cannot be linked.
     """
     require_tvm()
     from addax.backends.tvm.compile import compile_model
 
     say("preparing the model for TVM")
-    return compile_model(_prepared(model, sizes or {}), tune, say)
+    made = _prepared(model, sizes or {}, kernels)
+    called = any(node.domain == DOMAIN for node in made.graph.all_nodes())
+    return compile_model(made, kernels if called else None, tune, say)
 
 
 def tuning_time(target: str) -> float:
@@ -91,9 +98,11 @@ def require_tvm() -> None:
         )
 
 
-def _prepared(model: ir.Model, sizes: Mapping[str, Sequence[int]]) -> ir.Model:
-    """A copy in standard operators only, whatever is constant in it computed."""
-    made = to_ort(model)
+def _prepared(
+    model: ir.Model, sizes: Mapping[str, Sequence[int]], kernels: KernelCode | None
+) -> ir.Model:
+    """A copy in standard operators and those with kernels, whatever is constant in it computed."""
+    made = to_ort(model, has_kernel=lambda node: kernels is not None and kernels.has(node))
     for value in made.graph.inputs:
         if value.name in sizes:
             value.shape = ir.Shape(sizes[str(value.name)])
@@ -102,7 +111,7 @@ def _prepared(model: ir.Model, sizes: Mapping[str, Sequence[int]]) -> ir.Model:
                 f"TVM needs the rank of every input, but that of {value.name!r} is unknown; "
                 "export the model with example inputs"
             )
-    InlinePass()(made)
+    InlinePass(lambda function: function.domain != DOMAIN)(made)
     Rewriter(made).lift_constants()
     infer_shapes(made)
     _settle_sizes(made)

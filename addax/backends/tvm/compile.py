@@ -6,26 +6,35 @@ import onnx_ir as ir
 import tvm
 from tvm import relax
 
+from addax.backends.kernel_code import KernelCode
 from addax.backends.tvm.default_schedule import default_schedule, splitting_loops
 from addax.backends.tvm.host import host
+from addax.backends.tvm.kernel_calls import kernel_calls
 from addax.backends.tvm.library import Interface, Library, Slot, compiled
 from addax.backends.tvm.relax_model import relax_module
 from addax.backends.tvm.tune import tuned
-from addax.errors import UnsupportedOpError
+from addax.errors import BuildError, UnsupportedOpError
 
 
-def compile_model(model: ir.Model, tune: float, say: Callable[[str], None]) -> Library:
-    """Machine code for this processor; arguments as for `addax.backends.to_tvm.to_tvm`."""
+def compile_model(
+    model: ir.Model, code: KernelCode | None, tune: float, say: Callable[[str], None]
+) -> Library:
+    """Machine code for this processor; arguments as for `addax.backends.to_tvm.to_tvm`.
+
+    Nodes of the dialect that are still in the model become calls of kernels.
+    """
     target = host()
     with target, splitting_loops():
-        module = relax_module(model)
+        module = relax_module(model, {} if code is None else kernel_calls(code.isa))
         try:
             module = lowered(module)
             scheduled = default_schedule(module, target)
             if tune:
                 scheduled = tuned(module, scheduled, target, tune, say)
             say("generating code with TVM")
-            return compiled(scheduled, interface(model), target)
+            return compiled(scheduled, interface(model), target, code)
+        except BuildError:
+            raise
         except Exception as error:  # passes of TVM raise whatever they meet
             lines = str(error).strip().splitlines() or [""]
             raise UnsupportedOpError(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -14,9 +15,11 @@ import tvm
 from tvm import relax
 
 from addax.backends.compiler import find_compiler
+from addax.backends.kernel_code import KernelCode
 from addax.errors import BuildError, ModelFileError
 
 _INTERFACE = "addax_interface"
+_NAME = "model.so"
 
 
 @dataclass(frozen=True)
@@ -56,10 +59,32 @@ class Library:
         interface: What goes in and what comes out; it travels inside the file.
     """
 
-    def __init__(self, module: Any) -> None:
+    def __init__(
+        self, module: Any, folder: "tempfile.TemporaryDirectory[str] | None" = None
+    ) -> None:
         self._module = module
+        self._folder = folder  # holds the file that the module was loaded from; goes with us
         self._machine = relax.VirtualMachine(module, tvm.cpu())
         self.interface = Interface.read(self._machine[_INTERFACE]().numpy().tobytes().decode())
+
+    @classmethod
+    def linked(cls, executable: Any, code: KernelCode) -> "Library":
+        """A library of compiled code and the kernels that it calls.
+
+        Raises:
+            BuildError: If there is no linker, or it fails.
+        """
+        folder = tempfile.TemporaryDirectory(prefix="addax-", ignore_cleanup_errors=True)
+        kernels, made = Path(folder.name) / "kernels.o", Path(folder.name) / _NAME
+        try:
+            kernels.write_bytes(code.data)
+            _export(executable, made, kernels)
+            kernels.unlink()
+        except (OSError, RuntimeError) as error:
+            raise BuildError(
+                f"the kernels cannot be linked to the model: {_first(error)}"
+            ) from error
+        return cls(tvm.runtime.load_module(os.fspath(made)), folder)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Library":
@@ -92,27 +117,44 @@ class Library:
         target = Path(path)
         try:
             with tempfile.TemporaryDirectory(prefix=".addax-", dir=target.parent) as folder:
-                made = Path(folder) / "model.so"
-                self._module.export_library(str(made), fcompile=_link)
+                made = Path(folder) / _NAME
+                if self._folder is None:
+                    _export(self._module, made)
+                else:
+                    shutil.copyfile(Path(self._folder.name) / _NAME, made)
                 made.replace(target)
         except (BuildError, OSError, RuntimeError, subprocess.SubprocessError) as error:
             raise ModelFileError(f"{target}: cannot write the library: {_first(error)}") from error
 
 
-def compiled(module: tvm.IRModule, interface: Interface, target: tvm.target.Target) -> Library:
-    """Machine code for a Relax module whose operators are loops already."""
+def compiled(
+    module: tvm.IRModule,
+    interface: Interface,
+    target: tvm.target.Target,
+    code: KernelCode | None = None,
+) -> Library:
+    """Machine code for a Relax module whose operators are loops already, or calls of kernels.
+
+    Raises:
+        BuildError: If the kernels cannot be linked.
+    """
     text = np.frombuffer(interface.write().encode(), np.uint8)
     builder = relax.BlockBuilder(module)
     with builder.function(_INTERFACE, params=[]):
         builder.emit_func_output(builder.emit(relax.const(text)))
-    return Library(tvm.compile(builder.get(), target=target))
+    executable = tvm.compile(builder.get(), target=target)
+    return Library(executable) if code is None else Library.linked(executable, code)
 
 
-def _link(output: str, objects: Sequence[str], **_: Any) -> None:
-    command = [*find_compiler().command, "-shared", "-fPIC", "-o", output, *objects]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-    if done.returncode:
-        raise OSError(f"{command[0]} failed: {done.stderr.strip()[-500:]}")
+def _export(module: Any, path: Path, *others: Path) -> None:
+    def link(output: str, objects: Sequence[str], **_: Any) -> None:
+        files = [*objects, *map(os.fspath, others)]
+        command = [*find_compiler().command, "-shared", "-fPIC", "-o", output, *files]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        if done.returncode:
+            raise OSError(f"{command[0]} failed: {done.stderr.strip()[-500:]}")
+
+    module.export_library(os.fspath(path), fcompile=link)
 
 
 def _first(error: BaseException) -> str:

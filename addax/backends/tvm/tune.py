@@ -91,7 +91,7 @@ def _tasks(
     calls = _calls(module["main"])
     found = []
     for name, function in module.functions_items():
-        if not isinstance(function, tirx.PrimFunc):
+        if not isinstance(function, tirx.PrimFunc) or "tirx.is_scheduled" in function.attrs:
             continue
         plain = tvm.IRModule({"main": function.with_attr("global_symbol", "main")})
         context = _context(plain, target)
