@@ -22,7 +22,7 @@ import onnx_ir as ir
 from addax.errors import InputError, OptionError
 from addax.ir import Exact, Op, attribute, rank, rule
 from addax.ir.origin import describe
-from addax.ir.ranges import ChannelRanges
+from addax.ir.ranges import ChannelRanges, Histograms
 from addax.ir.rule import EveryNode
 from addax.ir.statistics import CALIBRATION, NOTES, Calibration
 from addax.passes._family import Context, Phase
@@ -42,12 +42,15 @@ class Options:
 
     bits: Of the activations that a quantizer will make, 2 to 16: the common range has its zero
         point in the middle, exactly at a step of so many bits.
-    tokens: Rows (tokens, pixels) that each channel must be seen on; ranges of fewer would cut off
-        what comes later.
+    tokens: Rows (tokens, pixels) that each channel must be seen on; ranges of fewer would cut
+        off what comes later.
+    share: Of a channel's numbers, that its range holds, from each end: above 0.5, up to 1; or
+        "best" for what a quantizer of so many bits has the smallest error with.
     """
 
     bits: int = 8
     tokens: int = 4096
+    share: float | str = 1.0
 
     def __post_init__(self) -> None:
         if not isinstance(self.bits, int) or not 2 <= self.bits <= 16:
@@ -57,6 +60,11 @@ class Options:
         if not isinstance(self.tokens, int) or self.tokens < 1:
             raise OptionError(
                 f"layernorm-reparam: tokens must be a whole number, 1 or more; got {self.tokens!r}"
+            )
+        share = self.share
+        if share != "best" and not (isinstance(share, (int, float)) and 0.5 < share <= 1):
+            raise OptionError(
+                f"layernorm-reparam: share must be 'best' or in (0.5, 1]; got {share!r}"
             )
 
 
@@ -182,7 +190,8 @@ def _ranges(
     model: ir.Model, legal: list[Site], calibration: Calibration | None, options: Options
 ) -> dict[Site, ChannelRanges]:
     """The range of each channel of each norm, from one run over all data."""
-    found = {site: ChannelRanges(len(site.gain)) for site in legal}
+    make = ChannelRanges if calibration is None or options.share == 1 else Histograms
+    found = {site: make(len(site.gain)) for site in legal}
     if calibration is None or not legal:
         for site, ranges in found.items():
             reach = _DEVIATIONS * np.abs(site.gain)
@@ -202,13 +211,23 @@ def _ranges(
     return found
 
 
+def _ends(ranges: ChannelRanges, options: Options) -> tuple[np.ndarray, np.ndarray]:
+    """The range of each channel, without the share of numbers that it need not hold."""
+    if not isinstance(ranges, Histograms):
+        return ranges.low, ranges.high
+    if isinstance(options.share, str):
+        low, high, _ = ranges.best(options.bits)
+        return low, high
+    return ranges.quantiles(options.share)
+
+
 def _plan(site: Site, ranges: ChannelRanges, options: Options) -> _Plan | str:
     """By how much to fold; or why not."""
     if not ranges.is_finite:
         return "its activations are not finite"
     if 0 < ranges.count < options.tokens:
         return f"it was seen on {ranges.count} rows, fewer than {options.tokens}"
-    ratios = ratios_of(ranges.low, ranges.high, options.bits, shifts=site.shifts)
+    ratios = ratios_of(*_ends(ranges, options), options.bits, shifts=site.shifts)
     if not np.isfinite(ratios.ratio).all() or ratios.is_nothing:
         return "its channels have the same range already"
     return _Plan(site, ratios)

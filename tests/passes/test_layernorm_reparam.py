@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 import addax
 from addax.errors import InputError, OptionError
 from addax.ir.evaluate import evaluate
-from addax.ir.ranges import ChannelRanges
 from addax.passes._family import families
 from addax.passes._reparam.ratios import CAP, ratios_of
 from addax.testing.cases import build
@@ -129,6 +128,22 @@ def test_all_channels_constant_are_left():
     assert any("its channels have the same range already" in note for note in made.report.notes)
 
 
+@pytest.mark.parametrize("share", [0.99, "'best'"])
+def test_a_few_outliers_may_fall_out_of_the_range(share):
+    x = samples()
+    x[0, 0] = [0, 0, 0, 0, 0, 1e4]  # behind the norm, 2.2 in the last channel
+    made = addax.optimize(
+        model(), allow=(f"layernorm-reparam{{share={share},bits=4}}",), calibration=[x]
+    )
+    whole = addax.optimize(model(), allow=ALLOW, calibration=[x])
+    outliers = [np.ptp(behind_the_norm(each.model, x), 0) for each in (made, whole)]
+    assert np.ptp(outliers[0]) > 10 * np.ptp(outliers[1])
+    for name, expected in evaluate(model(), {"x": x}).items():
+        np.testing.assert_allclose(
+            evaluate(made.model, {"x": x})[name], expected, rtol=1e-4, atol=1e-3
+        )
+
+
 def test_too_little_data_is_refused():
     with pytest.raises(InputError, match=r"at least 4096 rows .* got 640 from 10 samples"):
         addax.optimize(model(), allow=ALLOW, calibration=[samples(10)])
@@ -158,6 +173,7 @@ def test_activations_that_are_not_finite_stay():
     [
         ("layernorm-reparam{bits=1}", "bits must be a whole number from 2 to 16; got 1"),
         ("layernorm-reparam{tokens=0}", "tokens must be a whole number, 1 or more; got 0"),
+        ("layernorm-reparam{share=0.5}", "share must be 'best' or in"),
         ("layernorm-reparam{rows=5}", "has no option rows"),
     ],
 )
@@ -168,17 +184,3 @@ def test_options_are_validated(text, said):
 
 def test_it_runs_only_when_asked_for():
     assert not families()["layernorm-reparam"].is_exact
-
-
-def test_ranges_take_rows_in_pieces():
-    rows = np.random.default_rng(0).normal(size=(50, 3))
-    ranges = ChannelRanges(3)
-    assert not ranges.is_finite
-    for part in np.split(rows, [0, 20]):
-        ranges.add(part)
-    assert 50 == ranges.count
-    assert ranges.is_finite
-    np.testing.assert_array_equal(ranges.low, rows.min(0))
-    np.testing.assert_array_equal(ranges.high, rows.max(0))
-    ranges.add(np.full((1, 3), np.nan))
-    assert not ranges.is_finite
