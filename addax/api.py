@@ -278,7 +278,8 @@ def optimize(
 
             places = facts[PLACES]
             layers = describe_latency(layers, places, kernels, measure=measure, tell=shown.step)
-        library = _compiled(graph, target, shown.step)
+        library, told = _compiled(graph, target, shown.step)
+        notes += told
     certificate = None if recorder is None else recorder.certificate(__version__)
     if recorder is not None:
         notes = (recorder.summary, *notes)
@@ -303,13 +304,17 @@ def _kernels(
     return None, kernels.no_kernels(graph) if target == "portable" else ()
 
 
-def _compiled(graph: ir.Model, target: str, say: Callable[[str], None]) -> "Library | None":
-    """The whole model as machine code, if that is what `target` is."""
+def _compiled(
+    graph: ir.Model, target: str, say: Callable[[str], None]
+) -> tuple["Library | None", tuple[str, ...]]:
+    """The whole model as machine code, if it is to be; which node has a kernel in it, in words."""
     if not target.startswith("tvm"):
-        return None
+        return None, ()
     from addax.backends.to_tvm import to_tvm, tuning_time
+    from addax.runtime.kernels import code_for
 
-    return to_tvm(graph, tune=tuning_time(target), say=say)
+    code, told = code_for(graph, say)
+    return to_tvm(graph, kernels=code, tune=tuning_time(target), say=say), told
 
 
 def _measured(calibration: "Batches", before: ir.Model, after: ir.Model) -> str:

@@ -9,11 +9,12 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import onnx_ir as ir
 
 from addax.backends import targets
+from addax.backends.kernel_code import KernelCode
 from addax.backends.ort import form_of, paths_of, sources
 from addax.backends.target import InstructionSet, Target
 from addax.errors import BuildError
@@ -22,6 +23,8 @@ from addax.runtime.build import build, built
 from addax.runtime.objects import generator_digest, machine_code
 
 logger = logging.getLogger(__name__)
+
+_Found = TypeVar("_Found", "Kernels", KernelCode)
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,19 @@ def best_target() -> Target:
     return dataclasses.replace(targets.host(), sets=tuple(chosen))
 
 
+def host_code() -> KernelCode:
+    """The machine code of the kernels for this processor, made at the first use and kept.
+
+    As for `host_kernels`, the best instruction set or the one that `$ADDAX_ISA` names.
+
+    Raises:
+        BuildError: If it cannot be made; the message says what to install.
+    """
+    best = best_target()
+    (data,) = machine_code(best).values()
+    return KernelCode(best.sets[0], data)
+
+
 def kernels_for(
     model: ir.Model, tell: Callable[[str], None] = lambda _: None
 ) -> tuple[Kernels | None, tuple[str, ...]]:
@@ -105,18 +121,14 @@ def kernels_for(
     Without a library, or with none that serves any node, the model runs through its bodies.
     `tell` is told what takes a while: the first build on a machine.
     """
-    nodes = dialect_nodes(model)
-    if not nodes:
-        return None, ()
-    tell("building kernels")
-    try:
-        kernels = host_kernels()
-    except BuildError as error:
-        reason = str(error).splitlines()[0]
-        logger.warning("no kernels, the model runs through the bodies of its ops: %s", error)
-        return None, (f"kernels: {code_paths(model, None)}, because {reason}",)
-    served = any(kernels.has(node) for node in nodes)
-    return kernels if served else None, (f"kernels: {code_paths(model, kernels)}",)
+    return _serving(model, host_kernels, tell)
+
+
+def code_for(
+    model: ir.Model, tell: Callable[[str], None] = lambda _: None
+) -> tuple[KernelCode | None, tuple[str, ...]]:
+    """As `kernels_for`, for what links the kernels itself."""
+    return _serving(model, host_code, tell)
 
 
 def no_kernels(model: ir.Model) -> tuple[str, ...]:
@@ -124,6 +136,23 @@ def no_kernels(model: ir.Model) -> tuple[str, ...]:
     if not dialect_nodes(model):
         return ()
     return (f"kernels: none for this target; {code_paths(model, None)}",)
+
+
+def _serving(
+    model: ir.Model, find: Callable[[], _Found], tell: Callable[[str], None]
+) -> tuple[_Found | None, tuple[str, ...]]:
+    nodes = dialect_nodes(model)
+    if not nodes:
+        return None, ()
+    tell("building kernels")
+    try:
+        kernels = find()
+    except BuildError as error:
+        reason = str(error).splitlines()[0]
+        logger.warning("no kernels, the model runs through the bodies of its ops: %s", error)
+        return None, (f"kernels: {code_paths(model, None)}, because {reason}",)
+    served = any(kernels.has(node) for node in nodes)
+    return kernels if served else None, (f"kernels: {code_paths(model, kernels)}",)
 
 
 class CodePaths(Protocol):
