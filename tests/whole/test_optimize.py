@@ -161,7 +161,7 @@ def test_options_are_validated_before_any_work(options, text):
 
 def test_an_approximate_family_is_allowed_by_name_and_calibrated(monkeypatch):
     made = Family("rounding", Phase.APPROXIMATE, (), lambda model, context: False, "Rounding.")
-    monkeypatch.setattr("addax.api.families", lambda: {"rounding": made})
+    monkeypatch.setattr("addax.plan.families", lambda: {"rounding": made})
     with pytest.raises(OptionError, match="rounding needs calibration=batches of real inputs"):
         addax.optimize("missing.onnx", allow=("rounding",))
     with pytest.raises(OptionError, match="pipeline says exactly what runs, so allow has no use"):
