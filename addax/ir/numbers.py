@@ -39,6 +39,7 @@ from addax.ir._numbers.packing import (
     group_for,
     pack_binary,
     pack_codebook,
+    pack_integers,
     unpack_binary,
     unpack_codebook,
 )
@@ -67,6 +68,7 @@ __all__ = [
     "nearest_levels",
     "pack_binary",
     "pack_codebook",
+    "pack_integers",
     "power_of_two",
     "relative_error",
     "round_to_allowed",

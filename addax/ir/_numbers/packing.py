@@ -9,6 +9,8 @@ G = ceil(K / group) groups. What is beyond N and K is zero.
     binary      planes uint8[T, G, q, 4, group / 32, 16, 4]; of byte (t, g, i, r, s, l, c), bit
                 b < 4 is the sign of row 64 t + 16 r + l and column g * group + 32 s + 4 c + b,
                 bit 4 + b that of the column 16 further; multipliers uint8[T, G, q, 64]
+    integers    int8[T, ceil(K / 4), 64, 4]; (t, s, r, c) is row 64 t + r and column 4 s + c, of
+                `Int8MatMul` and `RoutedMoE`
 """
 
 from dataclasses import dataclass
@@ -163,6 +165,14 @@ def unpack_binary(packed: PackedBinary, columns: int) -> BinaryCodes:
     multipliers = Multipliers(packed.scale.astype(np.float64), integers)
     kept = signs[:rows, :columns].copy()
     return BinaryCodes(kept, multipliers.values, packed.group, multipliers)
+
+
+def pack_integers(weights: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
+    """weights[N, K] as [T, ceil(K / 4), 64, 4]."""
+    rows, columns = weights.shape
+    filled = np.zeros((-(-rows // TILE) * TILE, -(-columns // 4) * 4), np.int8)
+    filled[:rows, :columns] = weights
+    return np.ascontiguousarray(filled.reshape(-1, TILE, filled.shape[1] // 4, 4).swapaxes(1, 2))
 
 
 def _checked(multipliers: Multipliers | None, group: int) -> Multipliers:

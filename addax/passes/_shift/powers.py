@@ -24,6 +24,7 @@ Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 _SIGNS = Codebook("signs", (-1, 0, 0, 1))
+_OCTAVES = 7  # exponents of one int8, and of a table of 4-bit codes
 _STEPS = 7  # the largest multiplier is 2^7
 _LOOK = 64  # weights looked at before all of them are
 _NONE = -(1 << 20)  # the exponent of 0
@@ -47,7 +48,7 @@ def encode_powers(matrix: Floats, *, most: int = 2) -> tuple[CodebookCodes, ...]
     signs, exponents, scale = found
     group = group_for(matrix.shape[1])
     span = _spans(exponents, group)
-    book, octaves = (_SIGNS, 1) if span == 1 else (POWERS_OF_TWO_4, 7)
+    book, octaves = (_SIGNS, 1) if span == 1 else (POWERS_OF_TWO_4, _OCTAVES)
     parts: list[CodebookCodes] = []
     while np.any(signs):
         if len(parts) == most:
@@ -61,6 +62,23 @@ def encode_powers(matrix: Floats, *, most: int = 2) -> tuple[CodebookCodes, ...]
     if not all(_is_float32(part.multipliers) for part in parts):
         return "its rows' factors do not fit float32"
     return tuple(parts)
+
+
+def encode_integers(matrix: Floats) -> tuple[npt.NDArray[np.int8], Floats] | None:
+    """q[N, K] in {0, +-1, 2, ..., 64} and s[N] with q s = matrix, but for the residue.
+
+    None if a row is no number times powers of two, or reaches over more than seven of them.
+    """
+    found = _exponents(matrix)
+    if found is None:
+        return None
+    signs, exponents, scale = found
+    lowest = np.where(signs == 0, 1 << 20, exponents).min(axis=1)
+    lowest = np.where(lowest == 1 << 20, 0, lowest)
+    places = np.where(signs == 0, 0, exponents - lowest[:, None])
+    if places.max() >= _OCTAVES:
+        return None
+    return (signs << places).astype(np.int8), np.ldexp(scale, lowest)
 
 
 def looks_like_powers(matrix: Floats) -> bool:

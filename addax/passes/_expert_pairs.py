@@ -1,0 +1,145 @@
+"""Two experts side by side: the same computation twice, but for the weights of linear layers.
+
+f(a W0 + b0) for expert 0, f(a W1 + b1) for expert 1  ->  f(linear layer of both, a)
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_ir as ir
+
+from addax.ir import constant, decline, producer, require, same_shape
+from addax.ir.query import constant_tensor
+from addax.passes._row_local import why_not_row_local
+
+_DEPTH = 32  # nodes of an expert, one after another
+
+
+@dataclass(frozen=True, eq=False)
+class Linear:
+    """x[..., K] weight[K, N] + bias[N], computed by `nodes`."""
+
+    x: ir.Value
+    weight: ir.Value
+    bias: np.ndarray
+    nodes: tuple[ir.Node, ...]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """K, N."""
+        inner, outputs = self.matrix().shape
+        return inner, outputs
+
+    def matrix(self) -> np.ndarray:
+        """The weights."""
+        array = constant(self.weight)
+        return np.zeros((0, 0)) if array is None else array
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """A linear layer of each expert, on rows that `x` chooses."""
+
+    x: "Plan"
+    experts: tuple[Linear, Linear]
+
+
+@dataclass(frozen=True, eq=False)
+class Same:
+    """An operator that is the same for both experts."""
+
+    node: ir.Node
+    inputs: tuple["Plan | None", ...]
+
+
+Plan = ir.Value | Pair | Same
+
+
+@dataclass
+class Pairing:
+    """Reads the results of two experts as one plan; declines, with the reason, if it cannot."""
+
+    known: dict[tuple[ir.Value, ir.Value], Plan] = field(default_factory=dict)
+    nodes: set[ir.Node] = field(default_factory=set)
+
+    def pairs(self) -> Iterator[Pair]:
+        """The linear layers found so far."""
+        yield from (plan for plan in self.known.values() if isinstance(plan, Pair))
+
+    def read(self, one: ir.Value | None, other: ir.Value | None, depth: int = _DEPTH) -> Plan:
+        """The plan of two values, of which each token takes one."""
+        if one is None or other is None or not depth:
+            decline("the experts are no chains of operators", one, other)
+        if one is other:
+            return one
+        if (one, other) not in self.known:
+            self.known[one, other] = self._read(one, other, depth)
+        return self.known[one, other]
+
+    def _read(self, one: ir.Value, other: ir.Value, depth: int) -> Plan:
+        first, second = linear(one), linear(other)
+        if first is not None and second is not None:
+            require(first.size == second.size, "the experts have other sizes", one, other)
+            self.nodes.update(first.nodes, second.nodes)
+            return Pair(self.read(first.x, second.x, depth - 1), (first, second))
+        left, right = one.producer(), other.producer()
+        for node in (left, right):
+            if node is not None and linear(node.outputs[0]) is None:
+                reason = why_not_row_local(node)
+                require(not reason, f"an expert does not compute each token alone: {reason}", one)
+        if left is None or right is None or not _is_same(left, right):
+            decline("the experts are not the same but for their weights", one, other)
+        require(same_shape(one, other), "the experts have other sizes", one, other)
+        self.nodes.update((left, right))
+        inputs = zip(left.inputs, right.inputs, strict=True)
+        return Same(left, tuple(self._operand(a, b, depth - 1) for a, b in inputs))
+
+    def _operand(self, a: ir.Value | None, b: ir.Value | None, depth: int) -> Plan | None:
+        return a if a is b or constant_tensor(a) is not None else self.read(a, b, depth)
+
+
+def _is_same(left: ir.Node, right: ir.Node) -> bool:
+    """Whether two nodes are one operator, with the same attributes and constants."""
+    if left.op_identifier() != right.op_identifier() or len(left.inputs) != len(right.inputs):
+        return False
+    if len(left.outputs) != 1 or len(right.outputs) != 1:
+        return False
+    if left.attributes.keys() != right.attributes.keys():
+        return False
+    if any(left.attributes[name] != right.attributes[name] for name in left.attributes):
+        return False
+    return all(_is_same_operand(a, b) for a, b in zip(left.inputs, right.inputs, strict=True))
+
+
+def _is_same_operand(a: ir.Value | None, b: ir.Value | None) -> bool:
+    if a is b:
+        return True
+    one, other = constant(a), constant(b)
+    if one is None or other is None:
+        return one is other and a is not None and b is not None
+    return one.dtype == other.dtype and np.array_equal(one, other)
+
+
+def linear(value: ir.Value | None) -> Linear | None:
+    """A value as a linear layer of the last axis, with or without a bias; None if it is none."""
+    node = producer(value, "MatMul", "Add")
+    if node is None or node.op_type == "MatMul":
+        return None if node is None else _product(node)
+    for inner, added in (node.inputs, node.inputs[::-1]):
+        product, bias = producer(inner, "MatMul"), constant(added)
+        found = None if product is None or bias is None else _product(product)
+        if found is None or bias is None:
+            continue
+        if bias.size in (1, found.size[1]) and bias.size == (bias.shape[-1] if bias.ndim else 1):
+            full = np.broadcast_to(bias.reshape(-1), found.bias.shape)
+            return Linear(found.x, found.weight, full, (*found.nodes, node))
+    return None
+
+
+def _product(node: ir.Node) -> Linear | None:
+    x, weight = node.inputs
+    array = constant(weight)
+    if x is None or weight is None or array is None or array.ndim != 2 or constant(x) is not None:
+        return None
+    return Linear(x, weight, np.zeros(array.shape[1], array.dtype), (node,))
