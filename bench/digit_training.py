@@ -74,17 +74,20 @@ def train(
     epochs: int,
     *,
     seed: int,
+    rate: float = RATE,
+    more_loss: Callable[[], Tensor | float] = lambda: 0.0,
     after_update: Callable[[], None] = lambda: None,
 ) -> None:
     """Train with AdamW and one cycle of the learning rate, and leave it in evaluation mode.
 
-    `after_update` is called after every update of the weights.
+    `more_loss` is added to the loss of every batch after the model has seen it; `after_update` is
+    called after every update of the weights.
     """
     torch.manual_seed(seed)
     steps = updates(data, 1)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=DECAY)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, RATE, total_steps=epochs * steps, pct_start=0.1
+        optimizer, rate, total_steps=epochs * steps, pct_start=0.1
     )
     model.train()
     for _ in range(epochs):
@@ -92,6 +95,7 @@ def train(
             images = augment(data.digits[chosen])
             logits = model(images + NOISE * torch.randn_like(images))
             loss = functional.cross_entropy(logits, data.labels[chosen], label_smoothing=SMOOTHING)
+            loss = loss + more_loss()
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
