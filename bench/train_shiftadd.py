@@ -11,6 +11,7 @@ every test image is counted. Energy is that of the papers' 45 nm figures for the
 and no measurement.
 """
 
+import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,13 +91,15 @@ def networks(
 
 def fit(model: nn.Module, data: Task, epochs: int, seed: int, *, tuning: bool) -> None:
     """Train, with the routers' losses where there are routers."""
-    rate = {"rate": TUNING_RATE} if tuning else {}
-    if any(isinstance(module, Router) for module in model.modules()):
-        train(
-            model, data, epochs, seed=seed, more_loss=lambda: BALANCE * balance_loss(model), **rate
-        )
-    else:
-        train(model, data, epochs, seed=seed, **rate)
+    routed = any(isinstance(module, Router) for module in model.modules())
+    train(
+        model,
+        data,
+        epochs,
+        seed=seed,
+        rate=TUNING_RATE if tuning else RATE,
+        more_loss=lambda: BALANCE * balance_loss(model) if routed else 0.0,
+    )
 
 
 @torch.no_grad()
