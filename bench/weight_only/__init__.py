@@ -3,7 +3,7 @@
 from bench.weight_only import decoder, runtime, tasks
 from bench.weight_only._methods import methods, mixed_methods
 from bench.weight_only._network import Judged, Network, Rounded
-from bench.weight_only._product import optimized
+from bench.weight_only._product import head_of, optimized
 from bench.weight_only._random_codes import with_random_codes
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Network",
     "Rounded",
     "decoder",
+    "head_of",
     "methods",
     "mixed_methods",
     "optimized",

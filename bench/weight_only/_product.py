@@ -9,7 +9,7 @@ from bench.models import runtime_predict
 from bench.weight_only._network import Judged, Network
 
 
-def _head(model: ir.Model) -> tuple[str, ...]:
+def head_of(model: ir.Model) -> tuple[str, ...]:
     """The weights of the product that gives the output: it stays, as in the rivals."""
     made = (model.graph.outputs[0].producer(),)
     products = [node for node in made if node is not None and node.op_type == "MatMul"]
@@ -21,7 +21,7 @@ def optimized(network: Network, bits: float) -> tuple[Judged, int]:
     entry = network.task.entry
     source = to_ir(network.model, entry.example_inputs(), dynamic_shapes=entry.dynamic_shapes)
     exact = addax.optimize(source, progress=False)
-    keep = (*network.task.keep, *_head(exact.model))
+    keep = (*network.task.keep, *head_of(exact.model))
     fast = addax.optimize(
         source,
         allow=(f"shift-add{{bits={bits},skip={keep!r}}}",),
