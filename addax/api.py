@@ -20,6 +20,7 @@ import onnx_ir as ir
 
 from addax import __version__
 from addax.backends.gpu.languages import LANGUAGES
+from addax.backends.ort import form_of
 from addax.backends.ort.project import SYSTEMS
 from addax.backends.targets import TARGETS as _MACHINES
 from addax.errors import InputError
@@ -27,7 +28,7 @@ from addax.frontend import to_ir
 from addax.ir.certificate import Certificate
 from addax.ir.model import clone, save
 from addax.ir.shapes import infer_shapes
-from addax.ir.statistics import CALIBRATION, EXECUTOR, LAYERS, NOTES, PLACES, TELL
+from addax.ir.statistics import CALIBRATION, EXECUTOR, HAS_KERNEL, LAYERS, NOTES, PLACES, TELL
 from addax.ir.verify import verify as require_well_formed
 from addax.passes._certifying import Certify
 from addax.passes._checking import CheckEach
@@ -256,6 +257,7 @@ def optimize(
             recorder = Certify(graph)
             instruments.append(recorder)
         facts: dict[str, Any] = {TELL: shown.step, EXECUTOR: executor}
+        facts[HAS_KERNEL] = lambda node: target != "portable" and form_of(node) is not None
         if calibration is not None:
             from addax.runtime.calibrate import Batches
 
