@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import onnx
 import onnx_ir as ir
@@ -19,13 +19,17 @@ from google.protobuf.message import DecodeError  # no stubs
 
 from addax.backends.cache import digest_of
 from addax.backends.to_ort import LIBRARY_KEY
-from addax.errors import ModelFileError
+from addax.errors import ModelFileError, OptionError
 from addax.runtime.build import SUFFIX
 from addax.runtime.kernels import Kernels
 from addax.runtime.session import Session
 
+if TYPE_CHECKING:
+    from addax.runtime.tvm_session import TvmSession
+
 logger = logging.getLogger(__name__)
 
+_LIBRARIES = (".so", ".dylib", ".dll")
 _METADATA = 14  # the field of ModelProto
 _VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5  # how protobuf writes a field
 
@@ -35,7 +39,7 @@ def load(
     *,
     library: str | os.PathLike[str] | None = None,
     threads: int | None = None,
-) -> Session:
+) -> "Session | TvmSession":
     """A saved model in ONNX Runtime, with the library of kernels that was saved beside it.
 
         session = addax.load("model.onnx")
@@ -48,18 +52,31 @@ def load(
         options.register_custom_ops_library("model.addax.so")
         session = onnxruntime.InferenceSession("model.onnx", options)
 
+    A model that was saved for the target "tvm" as `model.so` is loaded in TVM's runtime.
+
     Args:
-        path: The ONNX file.
+        path: The ONNX file, or the library by TVM: `.so`, `.dylib` or `.dll`.
         library: A library to use in place of the one beside the model.
         threads: Threads for one operator; the runtime's default if None.
 
     Raises:
-        ModelFileError: If there is no such file.
+        ModelFileError: If there is no such file, or it is no library of ours.
         UnsupportedOpError: If the runtime cannot load the model or the `library` given.
+        OptionError: If `library` or `threads` are given for a library by TVM.
+        MissingPackageError: If a library by TVM is to be loaded and TVM is missing.
     """
     file = Path(path)
     if not file.is_file():
         raise ModelFileError(f"there is no file {file}; pass the path of an ONNX model")
+    if file.suffix in _LIBRARIES:
+        if library is not None or threads is not None:
+            raise OptionError(
+                f"{file.name} is a library by TVM, which takes neither library nor threads, got "
+                f"library={library!r} and threads={threads!r}; set TVM_NUM_THREADS for the threads"
+            )
+        from addax.runtime.tvm_session import TvmSession
+
+        return TvmSession.load(file)
     if library is None:
         library = _intact_library(file)
     return Session(file, threads=threads, library=library)

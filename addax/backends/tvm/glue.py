@@ -21,6 +21,8 @@ _LEAST = 2048  # bytes of scratch: less would lie on the stack, aligned to nothi
 _ANY_SIZE = 1 << 30  # of a flat view: what is in range is the kernels' affair
 _OPAQUE = 8  # a function that nothing can be fused into
 
+NOWHERE = tirx.reinterpret("handle", tirx.const(0, "uint64"))  # a pointer to no memory
+
 Body = Callable[["Glue"], None]
 
 

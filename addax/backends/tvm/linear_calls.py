@@ -17,7 +17,7 @@ from addax.backends.ort import form_of, paths_of
 from addax.backends.ort.sources import FORMS, Kernel
 from addax.backends.target import InstructionSet, Target
 from addax.backends.tvm.builder import Pointer, Value, cast, maximum, minimum
-from addax.backends.tvm.glue import Functions, Glue, ceil_div, product, rounded_up, shaped
+from addax.backends.tvm.glue import NOWHERE, Functions, Glue, ceil_div, product, rounded_up, shaped
 from addax.ir.query import constant, shape
 
 _TILE = 64  # outputs
@@ -178,7 +178,7 @@ class _Product:
         with k.tasks(self.blocks * ceil_div(self.tiles, tiles), shared=shared) as task:
             row, rows = self._block(tirx.floormod(task, self.blocks))
             first = tirx.floordiv(task, self.blocks) * tiles
-            memory = (k["codes"].address(0),) * 2  # that the kernel does not touch
+            memory = NOWHERE, NOWHERE
             if kernel.name.endswith("_many"):
                 decoded, sums = k.scratch("uint8", _TILE * layer.group), _TILE * _BLOCK_ROWS
                 memory = decoded.address(0), k.scratch("float32", sums).address(0)
