@@ -89,6 +89,41 @@ def test_a_mixture_is_a_choice_between_rows(name):
     assert not {"NonZero", "ScatterND", "Exp", "Log", "Round"} & set(ops)
 
 
+@pytest.mark.parametrize("expert", [None, 0, 1])
+@pytest.mark.parametrize("name", ["linear", "feed-forward"])
+def test_routed_it_computes_the_same(name, expert):
+    """Also where one expert gets every token, and where logits are equal."""
+    layer = built(name)
+    if expert is not None:
+        with torch.no_grad():
+            layer.router.logits.weight.zero_()
+            layer.router.logits.bias.copy_(torch.tensor([0.0, 1.0 * expert]))
+    made = addax.optimize(
+        layer,
+        torch.randn(2, 5, 8),
+        dynamic_shapes={0: "batch"},
+        allow=("route-experts{dispatch=0}",),
+        target="portable",
+        progress=False,
+    )
+    routed = [node.op_type for node in made.model.graph if node.domain == "addax"]
+    assert routed == ["RoutedMoE"] * (1 if name == "linear" else 2)
+    with torch.no_grad():
+        for x in batches():
+            assert torch.allclose(made(x), layer(x), atol=1e-5)
+
+
+def test_attention_on_signs_is_one_operator():
+    torch.manual_seed(0)
+    layer = freeze(BinaryLinearAttention(32, 2))
+    made = addax.optimize(layer, torch.randn(2, 5, 32), dynamic_shapes={0: "batch"}, progress=False)
+    ops = [node.op_type for node in made.model.graph]
+    assert ops == ["MatMul", "Add", "BinaryLinearAttention", "MatMul", "Add"]
+    with torch.no_grad():
+        for x in (torch.randn(3, 7, 32)[:, :5], torch.zeros(1, 5, 32)):
+            assert torch.allclose(made(x), layer(x), atol=1e-5)
+
+
 def test_an_export_has_no_gate_and_no_residue():
     """Though gradients are on where a program is traced."""
     layer = built("linear", frozen=False)
