@@ -20,6 +20,7 @@ ELEMENTWISE = frozenset(
         "Sub", "Swish", "Tanh",
     }
 )  # fmt: skip
+_FAR = 12  # operators that compute weights, one after another
 _MOVES = ("Concat", "Flatten", "Gather", "Pad", "Reshape", "Slice", "Split", "Transpose")
 
 
@@ -46,10 +47,23 @@ def _is_alike_in_rows(value: ir.Value | None) -> bool:
 
 def _product(node: ir.Node) -> str:
     weight = node.inputs[1]
+    if constant_tensor(weight) is None and _is_made_of_constants(weight):
+        return f"the weights of {node.op_type} are computed anew for each input; freeze them first"
     if constant_tensor(weight) is None or attribute(node, "transA", 0):
         return f"{node.op_type} of two computed factors, as in attention, reads other tokens"
     is_one = rank(weight) == 2
     return "" if is_one else f"{node.op_type} has other weights for other tokens"
+
+
+def _is_made_of_constants(value: ir.Value | None, far: int = _FAR) -> bool:
+    if value is None or constant_tensor(value) is not None:
+        return True
+    node = value.producer()
+    return (
+        node is not None
+        and far > 0
+        and all(_is_made_of_constants(source, far - 1) for source in node.inputs)
+    )
 
 
 def _axis(node: ir.Node) -> str:

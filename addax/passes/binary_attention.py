@@ -3,19 +3,23 @@
 Algebra     u = a v + c qb (kb^T v), qb = 1[q > 0], kb = 1[k > 0];  y = u / max(|u|, e) + f * v
 Source      ShiftAddViT (2306.06446), Castling-ViT (2211.10526); `BinaryLinearAttention`
 Exactness   reassociated: scales between the products are multiplied at the end
-Cost        the operator's body is what it replaces, so that a runtime without kernels loses no more
-            than a copy where queries, keys and values do not lie side by side, and a filter of one
-            tap where there is none. A kernel reads them once and writes once
+Cost        a kernel reads queries, keys and values once and writes once. The operator's body is
+            what it replaces, with a copy where these do not lie side by side; without a filter it
+            has one of zeros, a tenth more time, so that it fires for kernels only
 
-Fires where there is a kernel for the form: heads of 16, 32, ... bits and columns.
+Fires for heads of 16, 32, ... bits and columns, since there are kernels for these.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 import onnx_ir as ir
 
 from addax.ir import Exact, Op, decline, known_shape, require, rule
 from addax.ir.dialect import DOMAIN, install, operators
+from addax.ir.query import producing
 from addax.ir.rule import EveryNode
+from addax.ir.statistics import HAS_KERNEL
 from addax.passes._binary_sites import Site, read
 from addax.passes._family import Context, Phase
 
@@ -27,7 +31,7 @@ _TYPES = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
 @rule("binary-attention/fuse", match=EveryNode(lambda _: False), exact=Exact.REASSOCIATED)
-def fuse(op: Op, site: Site) -> ir.Value:
+def fuse(op: Op, site: Site, serves: Callable[[ir.Node], bool]) -> ir.Value:
     """u / max(|u|, e) + f * v, u = a v + c qb (kb^T v) -> BinaryLinearAttention([q, k, v], f)."""
     v = site.v
     require(v.dtype in _TYPES, f"its numbers are {v.dtype}, which the operator would round", v)
@@ -62,9 +66,12 @@ def fuse(op: Op, site: Site) -> ir.Value:
         sum_weight=site.sum_weight,
         epsilon=site.epsilon,
     )
-    node = made.producer()
-    if node is not None:
-        operators()[_OPERATOR].shape(node)
+    node = producing(made)
+    operators()[_OPERATOR].shape(node)
+    require(
+        site.filters is not None or serves(node),
+        "there is no filter, and no kernel that would do without it", v,
+    )  # fmt: skip
     apart = op.Reshape(made, [0, 0, heads, width])
     result: ir.Value = op.Transpose(apart, perm=[0, 2, 1, 3])
     return result
@@ -80,14 +87,14 @@ def _side_by_side(op: Op, value: ir.Value, perm: list[int]) -> ir.Value:
 
 def run(model: ir.Model, context: Context) -> bool:
     """Find attention on bits in the graph and its branches."""
-    changed = False
+    changed, serves = False, context.facts.get(HAS_KERNEL, lambda _: True)
     for root in list(model.graph.all_nodes()):
         if root.graph is None or context.limits.is_out_of_fuel:
             continue
         site = read(root)
         if site is None:
             continue
-        if context.driver.would_apply(fuse, root, site):
+        if context.driver.would_apply(fuse, root, site, serves):
             install(model, operators()[_OPERATOR])
-        changed |= context.driver.rewrite(fuse, root, site)
+        changed |= context.driver.rewrite(fuse, root, site, serves)
     return changed

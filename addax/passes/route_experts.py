@@ -8,8 +8,8 @@ Exactness   reassociated; kernels round the activations of the Shift expert to i
 Cost        with half of the tokens for each expert, half of the multiplies; but the rows are taken
             apart and put together again. In ONNX Runtime's standard operators that costs as much as
             40 multiplies for each number of a token's input and output, whatever the size (measured
-            on six shapes from 32 x 32 to 384 x 1536: 34 to 75); in the kernel less than 2, so say
-            `route-experts{dispatch=2}` where that runs. It fires where it saves more than it costs
+            on six shapes from 32 x 32 to 384 x 1536: 34 to 75), in the kernel less than 2. It fires
+            where it saves more than that; `route-experts{dispatch=...}` sets the figure
 
 The experts must be the same but for the weights of their linear layers, of which one's are powers
 of two, times a number for each output. Both may have anything between them that computes each token
@@ -28,6 +28,7 @@ from addax.ir.dialect import DOMAIN, install, operators
 from addax.ir.numbers import pack_integers
 from addax.ir.query import constant_tensor
 from addax.ir.rule import EveryNode
+from addax.ir.statistics import HAS_KERNEL
 from addax.passes._expert_pairs import Linear, Pair, Pairing, Plan
 from addax.passes._family import Context, Phase
 from addax.passes._shift.powers import encode_integers
@@ -37,6 +38,7 @@ BY_NAME = True
 NEEDS_CALIBRATION = False
 
 _OPERATOR = "RoutedMoE"
+_BY_OPERATORS, _BY_KERNEL = 40.0, 2.0  # multiplies that cost as much as to move a number
 
 Codes = tuple[np.ndarray, np.ndarray]
 
@@ -46,16 +48,16 @@ class Options:
     """What routing costs.
 
     dispatch: How many multiplies cost as much as to move one number of a token to its expert, or
-        one of the result back: about 40 for ONNX Runtime's operators, 2 in the kernel.
+        one of the result back; None for 2 where the target has a kernel, and 40 where it has not.
     """
 
-    dispatch: float = 40
+    dispatch: float | None = None
 
     def __post_init__(self) -> None:
         is_number = isinstance(self.dispatch, int | float) and not isinstance(self.dispatch, bool)
-        if not (is_number and self.dispatch >= 0):
+        if self.dispatch is not None and not (is_number and self.dispatch >= 0):
             raise OptionError(
-                "route-experts: dispatch must be a number of multiplies, 0 or more; got "
+                "route-experts: dispatch must be a number of multiplies, 0 or more, or None; got "
                 f"{self.dispatch!r}"
             )
 
@@ -192,15 +194,45 @@ class _Routing:
 
 def run(model: ir.Model, context: Context) -> bool:
     """Find choices between two computed values, token by token."""
-    changed = False
+    changed, dispatch = False, _price(context)
     for root in list(model.graph.all_nodes()):
         site = None if root.graph is None or context.limits.is_out_of_fuel else _read(root)
         if site is None:
             continue
-        if context.driver.would_apply(route, root, site, context.options.dispatch):
+        if context.driver.would_apply(route, root, site, dispatch):
             install(model, operators()[_OPERATOR])
-        changed |= context.driver.rewrite(route, root, site, context.options.dispatch)
+        changed |= context.driver.rewrite(route, root, site, dispatch)
     return changed
+
+
+def _price(context: Context) -> float:
+    """What it costs to move a number, in multiplies, on this target."""
+    given: float | None = context.options.dispatch
+    if given is not None:
+        return given
+    serves = context.facts.get(HAS_KERNEL, lambda _: False)
+    layer = _smallest_layer()
+    return _BY_KERNEL if serves(layer.node(0)) else _BY_OPERATORS
+
+
+def _smallest_layer() -> ir.Graph:
+    """A graph of one routed layer, to ask whether there is a kernel for it."""
+    x = ir.Value(name="x", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape([1, 1]))
+    expert = ir.Value(name="expert", type=ir.TensorType(ir.DataType.INT32), shape=ir.Shape([1]))
+    row = np.ones(1, np.float32)
+    arrays: tuple[np.ndarray, ...] = (
+        row[None],
+        row,
+        pack_integers(np.ones((1, 1), np.int8)),
+        row,
+        row,
+    )
+    constants = [
+        ir.Value(name=f"w{i}", const_value=ir.Tensor(array), shape=ir.Shape(array.shape))
+        for i, array in enumerate(arrays)
+    ]
+    node = ir.Node(DOMAIN, _OPERATOR, [x, expert, *constants])
+    return ir.Graph([x, expert], node.outputs, nodes=[node], initializers=constants)
 
 
 def _read(root: ir.Node) -> _Site | None:

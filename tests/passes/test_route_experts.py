@@ -8,11 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from addax.backends.ort import form_of
 from addax.errors import OptionError
 from addax.ir.evaluate import evaluate
 from addax.ir.model import clone
 from addax.ir.parser import parse_text
 from addax.ir.rule import Exact
+from addax.ir.statistics import HAS_KERNEL
 from addax.passes._pipeline import Pipeline, run_pipeline
 from addax.passes._shift.powers import encode_integers
 from addax.passes._statistics import Statistics
@@ -137,6 +139,14 @@ BLOCKS = [
         ),
     ),
     (
+        "declines: an expert does not compute each token alone: the weights of MatMul are "
+        "computed anew for each input; freeze them first",
+        graph(
+            "    a = Exp(w0)\n    b = Exp(w1)\n    p = MatMul(x, a)\n    q = MatMul(x, b)\n"
+            "    y = Where(c, p, q)\n"
+        ),
+    ),
+    (
         "declines: an expert does not compute each token alone: Softmax over another axis than "
         "the last one reads other tokens",
         graph(
@@ -247,6 +257,25 @@ def test_it_pays_or_says_the_figures(
     assert statistics.applied == (reason is None)
     given = {why for entry in statistics.values() for why in entry.declined}
     assert given == (set() if reason is None else {reason})
+
+
+@pytest.mark.parametrize(("has_kernel", "fires"), [(True, 1), (False, 0)])
+def test_small_layers_are_routed_where_there_is_a_kernel(has_kernel: bool, fires: int) -> None:
+    wide = np.eye(8, 32, dtype=np.float32) + 1
+    weights = {"w0": wide, "w1": np.exp2(wide)}
+    text = linear_text(weights="float[8,32] w0, float[8,32] w1")
+    model = parse_text(text.replace("N,4] x", "N,8] x").replace(",2] y", ",32] y"))
+    for name, array in weights.items():
+        model.graph.initializers[name].const_value = ir.Tensor(array)
+    asked: list[str] = []
+
+    def serves(node: ir.Node) -> bool:
+        asked.append(form_of(node) or "none")
+        return has_kernel
+
+    facts = {HAS_KERNEL: serves}
+    assert run_pipeline(model, Pipeline.parse("route-experts"), facts=facts).applied == fires
+    assert set(asked) == {"mixture"}
 
 
 @pytest.mark.parametrize("dispatch", [-1, True, "much"])
