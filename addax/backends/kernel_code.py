@@ -7,7 +7,15 @@ import onnx_ir as ir
 from addax.backends.ort import form_of
 from addax.backends.target import InstructionSet
 
-CALLED = frozenset({"BinaryMatMul", "CodebookMatMul", "Int8MatMul"})
+CALLED = frozenset(
+    {
+        "BinaryLinearAttention",
+        "BinaryMatMul",
+        "CodebookMatMul",
+        "Int8MatMul",
+        "LogCodeAttention",
+    }
+)
 """Operators of the dialect that a model in TVM calls kernels for."""
 
 

@@ -70,6 +70,12 @@ class Glue(Builder):
             return value
         return self.register("int32", 1, value).get()
 
+    def require(self, condition: Value, message: str) -> None:
+        """Fail where the condition does not hold."""
+        if not isinstance(condition, tirx.IntImm) or not condition:
+            with emit.Assert(condition, message):
+                pass
+
     def call(self, symbol: str, *arguments: Value) -> None:
         """Call a C function that returns nothing; pointers and numbers of C's own types."""
         emit.evaluate(tirx.call_extern("void", symbol, *arguments))
