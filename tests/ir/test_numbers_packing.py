@@ -96,19 +96,17 @@ def test_signs_come_back_and_lie_where_the_layout_says(seed, size, group, planes
 
 
 @given(st.integers(1, 5000))
-def test_groups_are_multiples_of_32_and_divide_where_they_can(columns: int) -> None:
-    group = group_for(columns)
-    assert group in {32, 64, 96, 128}
-    assert columns % group == 0 or group == 128 or columns < 128
-    assert [group_for(k) for k in (5, 96, 100, 192, 320, 768, 1000)] == [
-        32,
-        96,
-        128,
-        96,
-        64,
-        128,
-        128,
-    ]
+def test_no_other_group_takes_fewer_bytes(columns: int) -> None:
+    def size(group: int) -> int:
+        groups = -(-columns // group)
+        return groups * (group * 3 // 8 + 3)  # at three bits: codes, and a multiplier a plane
+
+    assert min(map(size, (32, 64, 96, 128))) == size(group_for(columns))
+
+
+def test_groups_of_widths_that_networks_have() -> None:
+    widths = (5, 96, 100, 172, 192, 320, 768, 1000)
+    assert [32, 96, 128, 96, 96, 64, 128, 128] == [group_for(width) for width in widths]
 
 
 @settings(max_examples=15)

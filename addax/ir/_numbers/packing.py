@@ -27,6 +27,7 @@ Bytes = npt.NDArray[np.uint8]
 
 TILE = 64
 _LARGEST_GROUP = 128
+_SCALES_COST = 8  # columns whose codes take as many bytes as a group's multipliers
 _STEP = 32
 
 
@@ -65,17 +66,16 @@ class PackedBinary:
 def group_for(columns: int) -> int:
     """Columns that share scales in a packed layout: a multiple of 32, at most 128.
 
-    The largest such number that divides K, or 128; K rounded up to 32 where K is less than 128.
+    The one whose padded codes and multipliers take the fewest bytes at three bits, the larger one
+    of equals: 128 where it divides K, 96 for 172 or 192 columns, 64 for 320.
 
     Raises:
         InputError: There is no column.
     """
     if columns < 1:
         raise InputError(f"expected at least one column, got {columns}")
-    if columns < _LARGEST_GROUP:
-        return -(-columns // _STEP) * _STEP
-    fits = (size for size in range(_LARGEST_GROUP, 0, -_STEP) if columns % size == 0)
-    return next(fits, _LARGEST_GROUP)
+    sizes = range(_LARGEST_GROUP, 0, -_STEP)
+    return min(sizes, key=lambda size: -(-columns // size) * (size + _SCALES_COST))
 
 
 def pack_codebook(made: CodebookCodes) -> PackedCodebook:
