@@ -1,5 +1,6 @@
 """A layer's node again, with packed codes in the place of its weights."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from addax.ir.numbers import PackedBinary, PackedCodebook
 from addax.passes._shift.sites import Site
 
 Packed = PackedBinary | PackedCodebook
+Product = Callable[[ir.Value], ir.Value]
 
 
 def operator_of(packed: Packed) -> str:
@@ -27,20 +29,31 @@ def lower(
     op: Op, site: Site, parts: tuple[Packed, ...], offset: np.ndarray | None = None
 ) -> ir.Value:
     """rows(x) W^T + offset + bias, W being the sum of what `parts` hold; shaped as `root` is."""
-    rows = _rows(op, site)
-    y: ir.Value | None = None
-    for packed in parts:
-        made = _product(op, rows, packed, site.weight.name or "weight")
-        y = made if y is None else op.Add(y, made)
+
+    def product(rows: ir.Value) -> ir.Value:
+        first, *rest = (
+            _product(op, rows, packed, site.weight.name or "weight") for packed in parts
+        )
+        for made in rest:
+            first = op.Add(first, made)
+        return first
+
+    return lower_by(op, site, product, offset)
+
+
+def lower_by(op: Op, site: Site, product: Product, offset: np.ndarray | None = None) -> ir.Value:
+    """product(rows(x)) + offset + bias, product giving [..., N]; shaped as `root` is."""
+    y = product(_rows(op, site))
     if offset is not None and site.x.dtype is not None:
         stored = offset.astype(site.x.dtype.numpy())
         y = op.Add(y, op.initializer(stored, f"{site.weight.name}.offset"))
     bias = _bias(op, site)
     y = y if bias is None else op.Add(y, bias)
     if not site.view.kernel:
-        return y  # type: ignore[return-value]  # there is at least one part
+        return y
     count = len(site.view.kernel)
-    return op.Transpose(y, perm=[0, count + 1, *range(1, count + 1)])
+    made: ir.Value = op.Transpose(y, perm=[0, count + 1, *range(1, count + 1)])
+    return made
 
 
 def _product(op: Op, rows: ir.Value, packed: Packed, name: str) -> ir.Value:

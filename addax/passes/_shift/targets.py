@@ -102,11 +102,11 @@ def find_targets(model: ir.Model, wanted: Wanted) -> tuple[list[Target], dict[st
     return targets, left
 
 
-def describe_left(left: dict[str, list[str]]) -> Iterator[str]:
+def describe_left(left: dict[str, list[str]], family: str = "shift-add") -> Iterator[str]:
     """A line for each reason."""
     for reason, names in left.items():
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-        yield f"shift-add, unchanged: {', '.join(names[:_NAMED])}{more}: {reason}"
+        yield f"{family}, unchanged: {', '.join(names[:_NAMED])}{more}: {reason}"
 
 
 def grouped(targets: Iterable[Target]) -> list[Group]:
