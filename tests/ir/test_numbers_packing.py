@@ -21,6 +21,7 @@ from addax.ir.numbers import (
     group_for,
     pack_binary,
     pack_codebook,
+    pack_integers,
     relative_error,
     round_to_allowed,
     unpack_binary,
@@ -179,3 +180,16 @@ def test_what_has_no_layout_is_refused() -> None:
     for bad in (-1.0, np.nan, np.inf, 1e39):
         with pytest.raises(ValueError, match="from 0 to the largest float32"):
             factorize(np.array([[[bad]]]), 127)
+
+
+@settings(max_examples=20)
+@given(SEEDS, SIZES)
+def test_integers_lie_where_the_layout_says(seed, size) -> None:
+    weights = np.random.default_rng(seed).integers(-127, 128, size).astype(np.int8)
+    packed = pack_integers(weights)
+    t, s, r, c = np.indices(packed.shape)
+    row, column = 64 * t + r, 4 * s + c
+    is_one = (row < size[0]) & (column < size[1])
+    assert packed.shape == (-(-size[0] // 64), -(-size[1] // 4), 64, 4)
+    assert np.array_equal(packed[is_one], weights[row[is_one], column[is_one]])
+    assert not packed[~is_one].any()

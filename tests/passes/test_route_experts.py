@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from addax.backends.ort import form_of
 from addax.errors import OptionError
+from addax.ir.dialect import install, operators
 from addax.ir.evaluate import evaluate
 from addax.ir.model import clone
 from addax.ir.parser import parse_text
@@ -217,6 +218,29 @@ def test_what_it_makes_obeys_the_laws(case: Case) -> None:
         for tokens in (0, 1, 5):
             feeds = feeds_for(before.graph.inputs, Kind.PLAIN, seed, {"N": tokens})
             assert agrees(before, after, feeds, Exact.REASSOCIATED) is None
+
+
+@pytest.mark.parametrize("reason", [None, "the expert of powers of two comes first"])
+def test_the_operator_that_selects_is_read_too(reason: str | None) -> None:
+    first, second = ("p", "q") if reason is None else ("q", "p")
+    text = (
+        '<ir_version: 10, opset_import: ["": 20, "addax": 1]>\n'
+        "g (float[3,N,4] x, int32[3,N] e) => (float[3,N,2] y) "
+        f"<float[4,2] w0, {POWERS}> {{\n    p = MatMul(x, w0)\n    q = MatMul(x, w1)\n"
+        f"    y = addax.MoeSelect(e, {first}, {second})\n}}\n"
+    )
+    before = draw(text)
+    install(before, operators()["MoeSelect"])
+    after = clone(before)
+    statistics = run(after)
+    assert {why for entry in statistics.values() for why in entry.declined} == (
+        set() if reason is None else {reason}
+    )
+    assert statistics.applied == (reason is None)
+    rng = np.random.default_rng(0)
+    feeds = {"x": rng.normal(size=(3, 5, 4)).astype(np.float32)}
+    feeds["e"] = rng.integers(0, 3, (3, 5)).astype(np.int32)
+    assert agrees(before, after, feeds, Exact.REASSOCIATED) is None
 
 
 @pytest.mark.parametrize("logits", [[1, 0], [0, 1], [0, 0]])
