@@ -14,6 +14,7 @@ CALLED = frozenset(
         "CodebookMatMul",
         "Int8MatMul",
         "LogCodeAttention",
+        "RoutedMoE",
     }
 )
 """Operators of the dialect that a model in TVM calls kernels for."""

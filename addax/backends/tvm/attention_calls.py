@@ -108,13 +108,10 @@ def _broadcast(k: Glue) -> list[Value]:
     sizes = [tirx.const(1, "int32")] * (len(dims) - len(mask)) + list(mask)
     strides: list[Value] = []
     stride: Value = tirx.const(1, "int32")
-    for size, own in zip(
-        reversed(dims), reversed([1] * (len(dims) - len(mask)) + mask), strict=True
-    ):
-        own_size = tirx.const(own, "int32") if isinstance(own, int) else own
-        k.require(tirx.any(own_size == 1, own_size == size), "the mask does not fit the scores")
-        strides.append(tirx.if_then_else(own_size == 1, tirx.const(0, "int32"), stride))
-        stride = stride * own_size
+    for size, own in zip(reversed(dims), reversed(sizes), strict=True):
+        k.require(tirx.any(own == 1, own == size), "the mask does not fit the scores")
+        strides.append(tirx.if_then_else(own == 1, tirx.const(0, "int32"), stride))
+        stride = stride * own
     return strides[::-1]
 
 

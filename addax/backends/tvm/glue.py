@@ -26,6 +26,18 @@ NOWHERE = tirx.reinterpret("handle", tirx.const(0, "uint64"))  # a pointer to no
 Body = Callable[["Glue"], None]
 
 
+class _Scratch(Pointer):
+    """Memory that TVM manages.
+
+    TVM must see that an address stands for all that lies behind it, or it would keep one element,
+    or give the memory to something else in between.
+    """
+
+    def address(self, index: Value) -> Value:
+        """Where element `index` lies."""
+        return self._buffer.access_ptr("rw", offset=index)
+
+
 class Glue(Builder):
     """What the body of such a function is written with: its tensors by name are pointers.
 
@@ -40,8 +52,7 @@ class Glue(Builder):
     def scratch(self, dtype: str, size: Value) -> Pointer:
         """Memory for one call, aligned to 64 bytes."""
         elements = tirx.max(size, _LEAST)
-        memory = emit.alloc_buffer((elements,), dtype, scope="global")
-        return _view(memory)  # or TVM would keep only the elements whose addresses it sees taken
+        return _Scratch(emit.alloc_buffer((elements,), dtype, scope="global"))
 
     @contextmanager
     def tasks(self, count: Value, *, shared: bool) -> Iterator[Value]:
@@ -69,6 +80,10 @@ class Glue(Builder):
         if isinstance(value, int | tirx.IntImm):
             return value
         return self.register("int32", 1, value).get()
+
+    def copy(self, to: Value, start: Value, size: int) -> None:
+        """Copy bytes from one address to another."""
+        self.call("memcpy", to, start, tirx.const(size, "int64"))
 
     def require(self, condition: Value, message: str) -> None:
         """Fail where the condition does not hold."""

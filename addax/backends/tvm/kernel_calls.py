@@ -8,6 +8,7 @@ from addax.backends.target import InstructionSet
 from addax.backends.tvm.attention_calls import binary_attention_call, log_code_call
 from addax.backends.tvm.glue import Functions
 from addax.backends.tvm.linear_calls import linear_call
+from addax.backends.tvm.mixture_calls import mixture_call
 from addax.backends.tvm.relax_model import Emit
 
 _CALLS: Mapping[str, Callable[..., Any]] = {
@@ -16,6 +17,7 @@ _CALLS: Mapping[str, Callable[..., Any]] = {
     "CodebookMatMul": linear_call,
     "Int8MatMul": linear_call,
     "LogCodeAttention": log_code_call,
+    "RoutedMoE": mixture_call,
 }
 
 

@@ -20,12 +20,12 @@ from addax.backends.tvm.builder import Pointer, Value, cast, maximum, minimum
 from addax.backends.tvm.glue import NOWHERE, Functions, Glue, ceil_div, product, rounded_up, shaped
 from addax.ir.query import constant, shape
 
-_TILE = 64  # outputs
-_INT8_COLUMNS = 32  # the int8 kernel takes a multiple of them
+TILE = 64  # outputs
+INT8_COLUMNS = 32  # the int8 kernel takes a multiple of them
 _BLOCK_ROWS = 256  # of activations at once: their sums stay in the cache
 _ROW_STEP = 8  # blocks are multiples of it
 _CHUNKS = 32  # about so many tasks: small enough for uneven cores
-_WORTH_SHARING = 1 << 19  # multiplications; fewer are done before a thread wakes up
+WORTH_SHARING = 1 << 19  # multiplications; fewer are done before a thread wakes up
 _WORTH_SHARING_ROWS = 1 << 17  # activations to prepare
 _WEIGHTS = ("codes", "table", "multipliers", "scale")
 
@@ -86,21 +86,25 @@ def _layer(node: ir.Node) -> Layer:
     form, dims = str(form_of(node)), shape(node.inputs[0]) or ()
     columns = next(size for size in dims[-1:] if isinstance(size, int))  # as the form demands
     first, *others, scale = (np.asarray(constant(value)) for value in node.inputs[1:])
-    none = np.zeros(_TILE, np.uint8)
+    none = np.zeros(TILE, np.uint8)
     if form == "int8":
-        group = -(-columns // _INT8_COLUMNS) * _INT8_COLUMNS
-        missing = group // 4 - first.shape[1]
-        codes = np.pad(first, [(0, 0), (0, missing), (0, 0), (0, 0)])
-        weights = _flat(codes.view(np.uint8), none, none, scale)
+        group = -(-columns // INT8_COLUMNS) * INT8_COLUMNS
+        weights = _flat(padded_int8(first, group), none, none, scale)
         return Layer(form, columns, len(scale), 1, group, weights)
     group = node.attributes["group"].as_int()
     if form.startswith("codebook"):
         table, multipliers = others
-        table = np.resize(table, _TILE).view(np.uint8)
+        table = np.resize(table, TILE).view(np.uint8)
     else:
         table, (multipliers,) = none, others
     weights = _flat(first, table, multipliers, scale)
     return Layer(form, columns, len(scale), first.shape[1], group, weights)
+
+
+def padded_int8(weights: np.ndarray, group: int) -> np.ndarray:
+    """Weights of Int8MatMul as uint8, with `group` columns."""
+    missing = group // 4 - weights.shape[1]
+    return np.pad(weights, [(0, 0), (0, missing), (0, 0), (0, 0)]).view(np.uint8)
 
 
 def _flat(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -116,12 +120,12 @@ class _Product:
     def __init__(self, k: Glue, layer: Layer, isa: InstructionSet) -> None:
         self.k, self.layer, self.isa = k, layer, isa
         self.rows = product(k.dims["x"][:-1])
-        self.tiles = -(-layer.outputs // _TILE)
+        self.tiles = -(-layer.outputs // TILE)
         work = layer.columns * layer.outputs
-        self.is_shared = self.rows > _WORTH_SHARING // work
+        self.is_shared = self.rows > WORTH_SHARING // work
         blocks = ceil_div(self.rows, _BLOCK_ROWS)
-        few = tirx.all(self.is_shared, blocks * self.tiles < _CHUNKS // 2, self.rows > 2 * _TILE)
-        more = minimum(-(-(_CHUNKS // 2) // self.tiles), tirx.floordiv(self.rows, _TILE))
+        few = tirx.all(self.is_shared, blocks * self.tiles < _CHUNKS // 2, self.rows > 2 * TILE)
+        more = minimum(-(-(_CHUNKS // 2) // self.tiles), tirx.floordiv(self.rows, TILE))
         blocks = k.number(tirx.if_then_else(few, more, maximum(blocks, 1)))
         rows_each = rounded_up(ceil_div(self.rows, blocks), _ROW_STEP)
         self.rows_each = k.number(maximum(rows_each, _ROW_STEP))
@@ -180,7 +184,7 @@ class _Product:
             first = tirx.floordiv(task, self.blocks) * tiles
             memory = NOWHERE, NOWHERE
             if kernel.name.endswith("_many"):
-                decoded, sums = k.scratch("uint8", _TILE * layer.group), _TILE * _BLOCK_ROWS
+                decoded, sums = k.scratch("uint8", TILE * layer.group), TILE * _BLOCK_ROWS
                 memory = decoded.address(0), k.scratch("float32", sums).address(0)
             k.call(
                 self._symbol(kernel.name),
