@@ -5,7 +5,7 @@
 A softmax transformer is trained on noisy digits, and each network is converted from the one before
 it (`addax.frontend.layers.convert`) and tuned: linear attention, binary linear attention, shift
 maps around it, and then a mixture of Mult and Shift experts, or shift maps, in the feed-forward
-parts. The router's split is compared with the theory of its loss, and a picture shows which patches
+parts. A softmax transformer that is tuned as often is there for comparison. The router's split is compared with the theory of its loss, and a picture shows which patches
 were sent where. Frozen networks go through `addax.optimize`; whether they still say the same of
 every test image is counted, also with mixtures routed and powers of two as codes, whose kernels
 round activations to int8. Energy is that of the papers' 45 nm figures for the products, a model
@@ -49,11 +49,12 @@ GRID = 4  # patches along a side
 
 @dataclass(frozen=True)
 class Step:
-    """A network, the one that it is made from, and what is converted in it."""
+    """A network, the one that it is made from, what is converted in it, and how long it is tuned."""
 
     name: str
     before: str | None = None
     plan: Any = None
+    times: int = 1
 
 
 def steps(dim: int, hidden: int) -> tuple[Step, ...]:
@@ -61,6 +62,8 @@ def steps(dim: int, hidden: int) -> tuple[Step, ...]:
     latencies = expert_latencies(dim, hidden)
     return (
         Step("softmax"),
+        # A mixture has been tuned three times when it is done.
+        Step("softmax, tuned on", "softmax", {}, times=3),
         Step("linear", "softmax", BinaryAttention(binary=False)),
         Step("binary", "softmax", BinaryAttention()),
         Step("+ shift", "binary", {"blocks.*.attn.*": Shifts()}),
@@ -85,7 +88,7 @@ def networks(
             model = convert(made[step.before], step.plan).model
         kept = path and path / f"shiftadd-{step.name.replace(' ', '-')}-{epochs}-{seed}.pt"
         if not recall(model, kept):
-            fit(model, data, epochs, seed, tuning=step.before is not None)
+            fit(model, data, step.times * epochs, seed, tuning=step.before is not None)
             keep(model, kept)
         made[step.name] = model
         yield step.name, model
