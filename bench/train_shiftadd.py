@@ -5,11 +5,11 @@
 A softmax transformer is trained on noisy digits, and each network is converted from the one before
 it (`addax.frontend.layers.convert`) and tuned: linear attention, binary linear attention, shift
 maps around it, and then a mixture of Mult and Shift experts, or shift maps, in the feed-forward
-parts. A softmax transformer that is tuned as often is there for comparison. The router's split is compared with the theory of its loss, and a picture shows which patches
-were sent where. Frozen networks go through `addax.optimize`; whether they still say the same of
-every test image is counted, also with mixtures routed and powers of two as codes, whose kernels
-round activations to int8. Energy is that of the papers' 45 nm figures for the products, a model
-and no measurement.
+parts. A softmax transformer that is tuned as often is there for comparison. The router's split is
+compared with the theory of its loss, and a picture shows which patches were sent where. Frozen
+networks go through `addax.optimize`; whether they still say the same of every test image is
+counted, also with mixtures routed and powers of two as codes, whose kernels round activations to
+int8. Energy is that of the papers' 45 nm figures for the products, a model and no measurement.
 """
 
 import statistics
@@ -49,7 +49,7 @@ GRID = 4  # patches along a side
 
 @dataclass(frozen=True)
 class Step:
-    """A network, the one that it is made from, what is converted in it, and how long it is tuned."""
+    """A network: what it is made from, what is converted in it, and how often it is tuned."""
 
     name: str
     before: str | None = None
