@@ -24,7 +24,7 @@ def compile_model(
     Nodes of the dialect that are still in the model become calls of kernels.
     """
     target = host()
-    with target, splitting_loops():
+    with target, splitting_loops(with_kernels=code is not None):
         module = relax_module(model, {} if code is None else kernel_calls(code.isa))
         try:
             module = lowered(module)

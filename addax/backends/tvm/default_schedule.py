@@ -35,9 +35,15 @@ def default_schedule(module: tvm.IRModule, target: tvm.target.Target) -> tvm.IRM
     return made
 
 
-def splitting_loops() -> tvm.transform.PassContext:
-    """What compilation needs so that the last, narrower tile does not slow the others down."""
-    return tvm.transform.PassContext(config=_CONFIG)
+def splitting_loops(*, with_kernels: bool = False) -> tvm.transform.PassContext:
+    """What compilation needs so that the last, narrower tile does not slow the others down.
+
+    With calls of kernels, TVM must not let buffers share memory: it does so across element types,
+    and then refuses to take the address of what has become another type.
+    """
+    return tvm.transform.PassContext(
+        config=_CONFIG | {"tirx.disable_storage_rewrite": with_kernels}
+    )
 
 
 def _scheduled(function: tirx.PrimFunc, lanes: int) -> s_tir.Schedule | None:
