@@ -30,7 +30,8 @@ def reader(size: int) -> Callable[[], None]:
 
 
 def _huge_pages(size: int) -> np.ndarray:
-    area = mmap.mmap(-1, size + _HUGE)
+    # Private: huge pages for shared memory are a setting of their own, mostly off.
+    area = mmap.mmap(-1, size + _HUGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     whole = np.frombuffer(area, np.uint8)
     first = -whole.ctypes.data % _HUGE
     memory = whole[first : first + size]

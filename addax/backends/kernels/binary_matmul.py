@@ -7,13 +7,21 @@ byte shuffle for four columns of a row; `many` decodes planes to int8 weights an
 """
 
 import functools
+from typing import Any
 
 from addax.backends.kernels.codebook_matmul import decoded_matmul
-from addax.backends.kernels.linear import add_group, float_sums, store_rows, token_blocks, total
-from addax.backends.kernels.vocabulary import TILE, Scratch, Vocabulary
-from addax.backends.tvm.builder import Builder, Value
+from addax.backends.kernels.linear import (
+    AHEAD,
+    add_group,
+    float_sums,
+    store_rows,
+    token_blocks,
+    total,
+)
+from addax.backends.kernels.vocabulary import TILE, Bytes, Scratch, Vocabulary
+from addax.backends.tvm.builder import Builder, Register, Value
 
-_AHEAD = 2048  # bytes: how far before its use a line of planes is asked for
+_WHOLE = 4  # steps of 32 columns in the largest group
 
 
 def few(k: Builder, isa: Vocabulary, planes: int) -> None:
@@ -51,27 +59,70 @@ def _look_up_group(
         [[k.register("int32", isa.lanes) for _ in range(ways)] for _ in range(tokens)]
         for _ in range(vectors)
     ]
-    block = k.bind((tile * k["groups"] + g) * planes)
-    first = k.bind((g * k["rows"] + m) * k["group"] * 4)
-    for plane in range(planes):
-        at_row = k.bind((block + plane) * TILE + row)
-        factors = [
-            k.bind(isa.multipliers(k["multipliers"], at_row + v * isa.lanes))
-            for v in range(vectors)
-        ]
-        with k.loop(steps) as step:
-            for v in range(vectors):
-                at = _place(block + plane, row + v * isa.lanes, step, steps)
-                if tokens == 1 and isa.prefetches and v * isa.lanes % 16 == 0:  # once a line
-                    k.prefetch(k["codes"], at + _AHEAD)
-                indices = isa.nibbles(isa.bytes(k["codes"], at))
-                for j in range(tokens):
-                    for half, index in enumerate(indices):
-                        table_at = first + j * k["group"] * 4 + (step * 2 + half) * 64
-                        entries = isa.looked_up(isa.sign_table(k["q"], table_at), index)
-                        sum_ = sums[v][j][half % ways]
-                        sum_.set(isa.scaled(sum_.get(), factors[v], entries))
+    group = _Group(k, isa, (tile * k["groups"] + g) * planes, row, (g * k["rows"] + m) * k["group"])
+    if tokens == 1 and isa.keeps_tables:
+        with k.choice(steps == _WHOLE) as whole:
+            with whole.then():
+                group.look_up_whole(planes, sums)
+            with whole.otherwise():
+                group.look_up(planes, sums, steps)
+    else:
+        group.look_up(planes, sums, steps)
     return [[k.bind(total(ways_)) for ways_ in tokens_] for tokens_ in sums]
+
+
+class _Group:
+    """The planes of a group of a tile, and the tables of some tokens."""
+
+    def __init__(self, k: Builder, isa: Vocabulary, block: Value, row: Value, first: Value) -> None:
+        self._k, self._isa, self._row = k, isa, row
+        self._block, self._first = k.bind(block), k.bind(first * 4)
+
+    def look_up(self, planes: int, sums: list[list[list[Register]]], steps: Value) -> None:
+        """Step by step of 32 columns, all vectors of rows at a step."""
+        k = self._k
+        for plane in range(planes):
+            factors = self._factors(plane, len(sums))
+            with k.loop(steps) as step:
+                for v, row in enumerate(sums):
+                    indices = self._indices(plane, v, step, steps, ahead=len(row) == 1)
+                    for j, ways in enumerate(row):
+                        tables = [self._table(step, half, j) for half in range(2)]
+                        self._add(ways, factors[v], indices, tables)
+
+    def look_up_whole(self, planes: int, sums: list[list[list[Register]]]) -> None:
+        """One token and 128 columns: tables stay in registers, planes are read front to back."""
+        k = self._k
+        tables = [[k.bind(self._table(s, half, 0)) for half in range(2)] for s in range(_WHOLE)]
+        for plane in range(planes):
+            factors = self._factors(plane, len(sums))
+            for v, (ways,) in enumerate(sums):
+                for step in range(_WHOLE):
+                    indices = self._indices(plane, v, step, _WHOLE, ahead=True)
+                    self._add(ways, factors[v], indices, tables[step])
+
+    def _factors(self, plane: int, vectors: int) -> list[Bytes]:
+        k, isa = self._k, self._isa
+        first = k.bind((self._block + plane) * TILE + self._row)
+        at = (first + v * isa.lanes for v in range(vectors))
+        return [k.bind(isa.multipliers(k["multipliers"], place)) for place in at]
+
+    def _indices(self, plane: int, v: int, step: Value, steps: Value, *, ahead: bool) -> Any:
+        k, isa = self._k, self._isa
+        at = _place(self._block + plane, self._row + v * isa.lanes, step, steps)
+        if ahead and isa.prefetches and v * isa.lanes % 16 == 0:  # once a line
+            k.prefetch(k["codes"], at + AHEAD)
+        return isa.nibbles(isa.bytes(k["codes"], at))
+
+    def _table(self, step: Value, half: int, token: int) -> Any:
+        at = self._first + token * self._k["group"] * 4 + (step * 2 + half) * 64
+        return self._isa.sign_table(self._k["q"], at)
+
+    def _add(self, ways: list[Register], factor: Bytes, indices: Any, tables: Any) -> None:
+        for half, (index, table) in enumerate(zip(indices, tables, strict=True)):
+            sum_ = ways[half % len(ways)]
+            entries = self._isa.looked_up(table, index)
+            sum_.set(self._isa.scaled(sum_.get(), factor, entries))
 
 
 def many(k: Builder, isa: Vocabulary, planes: int) -> None:

@@ -9,6 +9,7 @@ decodes 64 rows of a group once, to memory of the first cache, where they meet a
 from collections.abc import Callable
 
 from addax.backends.kernels.linear import (
+    AHEAD,
     Sums,
     add_group,
     dot_group,
@@ -20,7 +21,6 @@ from addax.backends.kernels.vocabulary import TILE, Bytes, Scratch, Vocabulary
 from addax.backends.tvm.builder import Builder, Register, Value
 
 MANY = 16  # tokens that meet a decoded group in one block of a GPU
-_AHEAD = 2048  # bytes: how far before its use a line of weights is asked for
 
 
 def few(k: Builder, isa: Vocabulary, bits: int) -> None:
@@ -40,7 +40,7 @@ def few(k: Builder, isa: Vocabulary, bits: int) -> None:
                 def weights(step: Value, v: int) -> list[Bytes]:
                     at = start + step * (4 * TILE) + v * 4 * isa.lanes
                     if tokens == 1 and isa.prefetches and v * isa.lanes % 16 == 0:  # once a line
-                        k.prefetch(k["codes"], at + _AHEAD)
+                        k.prefetch(k["codes"], at + AHEAD)
                     packed = isa.bytes(k["codes"], at)
                     return [isa.biased(packed)] if bits == 8 else isa.decoded(packed, bits, table)
 

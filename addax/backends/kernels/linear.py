@@ -30,6 +30,8 @@ PARAMETERS = {
     "t1": "int32",
 }
 
+AHEAD = 8192  # bytes: how far before its use a line of weights is asked for
+
 Sums = list[list[Register]]  # [vector of rows][token]
 Weights = Callable[[Value, int], Sequence[Bytes]]  # (step, vector) -> weights of each field
 

@@ -46,6 +46,8 @@ class Vocabulary(ABC):
         vectors: Vectors of rows that are summed side by side, at most.
         sums: Sums that are held side by side, as the registers allow.
         tokens: The most tokens that meet a weight while it is in a register, a power of two.
+        prefetches: Whether weights are asked for before they are used.
+        keeps_tables: Whether the look-up tables of 128 columns fit in registers.
         columns: How activations are read, rounded and written.
         bias: What `codebook` and `biased` add to weights (their bytes are then unsigned), 0 or 128.
     """
@@ -57,6 +59,7 @@ class Vocabulary(ABC):
     columns: Columns = Columns()
     bias: int = 0
     prefetches: bool = True
+    keeps_tables: bool = False
 
     def beside(self, tokens: int) -> int:
         """Vectors of rows that are summed side by side for so many tokens."""

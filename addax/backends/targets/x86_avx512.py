@@ -14,6 +14,7 @@ class Avx512(Vector):
     vectors = 4
     sums = 16
     tokens = 8
+    keeps_tables = True
     bias = 128  # vpdpbusd takes unsigned weights and signed activations
 
     def codebook(self, k: Builder, pointer: Pointer) -> Table:
