@@ -7,6 +7,8 @@ import torch
 
 import addax
 from addax.demo import load_images, load_model
+from addax.frontend import to_ir
+from bench import zoo
 from bench.quantizers import predict, static
 from bench.stress import stretched
 
@@ -36,3 +38,22 @@ def test_the_fold_makes_stretched_channels_harmless_to_another_quantizer():
     plain, folded = errors
     assert folded < 0.06
     assert plain > 5 * folded
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("deit-tiny" in zoo.missing(), reason="the weights of deit-tiny are not here")
+def test_deit_tiny_loses_less_by_ours_than_by_a_static_quantizer():
+    entry = zoo.entry("deit-tiny")
+    images = np.concatenate([batch.inputs[0] for batch in entry.data(64, 16)])
+    calibration, images = np.split(images[::2], 2), images[1::2]
+    exact = entry.build()
+    source = to_ir(exact, torch.from_numpy(images[:2]), dynamic_shapes=entry.dynamic_shapes)
+    with torch.no_grad():
+        expected = exact(torch.from_numpy(images)).numpy()
+    theirs = static(ir.to_proto(addax.optimize(source, target="portable").model), calibration)
+    made = addax.optimize(
+        source, target="portable", allow=("layernorm-reparam", "int8"), calibration=calibration
+    )
+    ours = relative(np.asarray(made(images)), expected)
+    assert ours < 0.13
+    assert ours < relative(predict(theirs, images), expected)
