@@ -117,7 +117,7 @@ class Optimized:
         CMake project of that library, the model in ORT format and a README. For a GPU, say "cuda",
         a folder `model.cuda` gets the source of the kernels, how they are launched, and weights.
         For the target "tvm", a path that does not end in `.onnx` gets the model as a shared
-        library, which `addax.runtime.tvm_session.TvmSession.load("model.so")` runs.
+        library, which `addax.load("model.so")` runs.
 
         Args:
             path: Where; written under a temporary name and renamed.
