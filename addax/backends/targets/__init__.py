@@ -66,7 +66,8 @@ def host() -> Target:
     if not sets or system is None:
         return Target("host")
     architecture = "x86_64" if sets is _X86 else "arm64" if sys.platform == "darwin" else "aarch64"
-    return Target("host", f"{architecture}-{system}", sets)
+    # Last, for who asks for it by ADDAX_ISA: the papers' arithmetic on this machine.
+    return Target("host", f"{architecture}-{system}", (*sets, NO_MULTIPLIER))
 
 
 def vocabulary(isa: InstructionSet) -> "Vocabulary":
