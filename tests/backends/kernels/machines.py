@@ -60,6 +60,10 @@ def _missing(isa: InstructionSet) -> str:
     return ""
 
 
+def _native_sets() -> list[str]:
+    return [name for name, isa in SETS.items() if not _missing(isa) and (isa in X86) != _is_arm()]
+
+
 def _is_arm() -> bool:
     return platform.machine().lower() in {"aarch64", "arm64"}
 
@@ -178,3 +182,6 @@ def _calls_header(isa: str) -> str:
         calls.append(f"return addax_{name}_{isa}({given}), 1;\n")
     head = "static int call_kernel(const char *kernel, const int64_t *a) {\n"
     return "".join((*declared, head, *calls, "    return 0;\n}\n"))
+
+
+BEST = next(iter(_native_sets()), "scalar")

@@ -31,8 +31,8 @@ def fit_outliers(text: str, **options):
     ("text", "limit"),
     [
         ("binary2", 0.117),
-        ("binary2{scales=apot2}", 0.12),
-        ("binary2{scales=powers}", 0.132),
+        pytest.param("binary2{scales=apot2}", 0.12, marks=pytest.mark.slow),
+        pytest.param("binary2{scales=powers}", 0.132, marks=pytest.mark.slow),
         ("binary3", 0.064),
         ("fitted4", 0.032),
     ],
@@ -49,6 +49,7 @@ def test_compensation_is_worth_a_factor_and_more_starts_a_little() -> None:
     assert fit_outliers("binary2").output_error < fit_outliers("binary2", starts=1).output_error
 
 
+@pytest.mark.slow
 def test_natural_order_and_scales_on_reaching_a_group_are_as_near() -> None:
     assert fit_outliers("binary2", act_order=False).output_error < 0.117
 
