@@ -6,7 +6,7 @@ from collections.abc import Callable
 import onnx_ir as ir
 import pytest
 
-from addax import api
+from addax import plan
 from addax.ir import Exact, Op, rule
 from addax.passes import _family, _pipeline
 from addax.passes._family import families
@@ -36,7 +36,7 @@ def plant(monkeypatch: pytest.MonkeyPatch) -> Callable[[object], None]:
         known = dict(families())
         cleanup = known["cleanup"]
         known["cleanup"] = dataclasses.replace(cleanup, rules=(*cleanup.rules, planted))
-        for module in (_family, _pipeline, api):
+        for module in (_family, _pipeline, plan):
             monkeypatch.setattr(module, "families", lambda: known)
 
     return add
