@@ -19,8 +19,9 @@ import torch
 from addax.errors import BuildError, MissingPackageError
 from addax.ir.dialect import DOMAIN, operators
 from addax.runtime._saved_layers import SavedLayers
+from addax.runtime.beside import folder_beside
 from addax.runtime.cuda import CudaLayers
-from addax.runtime.gpu import folder_beside, save_program
+from addax.runtime.gpu import save_program
 from addax.runtime.opencl import OpenClLayers
 from bench.measure import arguments, emit_json, interleave, timing_table
 

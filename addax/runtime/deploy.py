@@ -24,8 +24,9 @@ from addax.backends.ort import form_of, paths_of
 from addax.backends.ort.project import project, readme
 from addax.backends.target import Target
 from addax.backends.to_ort import to_ort
-from addax.errors import BuildError, ModelFileError
+from addax.errors import BuildError
 from addax.ir.model import save
+from addax.runtime.beside import folder_beside, folder_filled
 from addax.runtime.kernels import code_paths, dialect_nodes, host_kernels
 from addax.runtime.objects import machine_code
 
@@ -83,27 +84,11 @@ def save_project(
         return
     objects = machine_code(target)
     save(made, path, external_data=external_data)
-    place = folder_beside(path, target)
-    try:
-        place.mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".addax-", dir=place.parent) as text:
-            folder = Path(text)
-            _write(folder, objects)
-            _write(folder, {name: file.encode() for name, file in project(target).items()})
-            small = f"{Path(path).stem}.ort" if _convert(made, folder, path, target) else ""
-            _write(folder, {"README.md": readme(target, small).encode()})
-            for file in sorted(folder.iterdir()):
-                file.replace(place / file.name)
-    except OSError as error:
-        raise ModelFileError(
-            f"{place}: cannot write the kernels for {target.name}: {error}"
-        ) from error
-
-
-def folder_beside(path: str | os.PathLike[str], target: Target) -> Path:
-    """Where the folder of the model at `path` is: `model.ios-arm64` for `model.onnx`."""
-    file = Path(path)
-    return file.with_name(f"{file.stem}.{target.name}")
+    with folder_filled(folder_beside(path, target.name), target.name) as folder:
+        _write(folder, objects)
+        _write(folder, {name: file.encode() for name, file in project(target).items()})
+        small = f"{Path(path).stem}.ort" if _convert(made, folder, path, target) else ""
+        _write(folder, {"README.md": readme(target, small).encode()})
 
 
 def _write(folder: Path, files: Mapping[str, bytes]) -> None:

@@ -10,8 +10,6 @@ model.cuda/
 import importlib.metadata
 import json
 import os
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
@@ -21,8 +19,8 @@ from addax.backends.gpu.languages import LANGUAGES
 from addax.backends.gpu.launch import Launch
 from addax.backends.gpu.layers import Layer, has_kernel, layers_of
 from addax.backends.to_ort import to_ort
-from addax.errors import ModelFileError
 from addax.ir.model import save
+from addax.runtime.beside import folder_beside, folder_filled
 from addax.runtime.kernels import dialect_nodes
 
 DESCRIPTION, WEIGHTS = "kernels.json", "weights.safetensors"
@@ -69,24 +67,9 @@ def save_program(
     save(to_ort(model), path, external_data=external_data)
     if not files:
         return
-    place = folder_beside(path, language)
-    try:
-        place.mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".addax-", dir=place.parent) as text:
-            for name, data in files.items():
-                made = Path(text) / name
-                made.write_bytes(data)
-                made.replace(place / name)
-    except OSError as error:
-        raise ModelFileError(
-            f"{place}: cannot write the kernels for {language}: {error}"
-        ) from error
-
-
-def folder_beside(path: str | os.PathLike[str], language: str) -> Path:
-    """Where the folder of the model at `path` is: `model.cuda` for `model.onnx`."""
-    file = Path(path)
-    return file.with_name(f"{file.stem}.{language}")
+    with folder_filled(folder_beside(path, language), language) as folder:
+        for name, data in files.items():
+            (folder / name).write_bytes(data)
 
 
 def _sources(layers: list[Layer], language: str) -> dict[str, bytes]:

@@ -12,8 +12,9 @@ import pytest
 
 import addax.runtime.cuda
 from addax.errors import BuildError, MissingPackageError
+from addax.runtime.beside import folder_beside
 from addax.runtime.cuda import CudaLayers, ptx_of
-from addax.runtime.gpu import folder_beside, save_program
+from addax.runtime.gpu import save_program
 from tests.backends.ort.libraries import layer, representable, weights
 
 SIZE = (65, 96)

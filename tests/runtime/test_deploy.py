@@ -15,7 +15,8 @@ from addax.backends.to_ort import to_ort
 from addax.errors import BuildError, ModelFileError, UnsupportedOpError
 from addax.runtime import deploy as module
 from addax.runtime import objects
-from addax.runtime.deploy import Planned, folder_beside, planned, save_project
+from addax.runtime.beside import folder_beside
+from addax.runtime.deploy import Planned, planned, save_project
 from addax.runtime.kernels import Kernels
 from addax.runtime.session import Session
 from tests.backends.ort.libraries import layer, reference_library, representable, weights
@@ -66,7 +67,7 @@ def test_save_writes_a_folder_beside_the_model(made, tmp_path):
 
 def test_a_folder_that_is_there_is_kept(made, tmp_path):
     save_project(layer("int8", 8, 40), PHONE, tmp_path / "m.onnx")
-    folder = folder_beside(tmp_path / "m.onnx", PHONE)
+    folder = folder_beside(tmp_path / "m.onnx", PHONE.name)
     (folder / "build").mkdir()
     (folder / "neon.o").write_bytes(b"old")
     save_project(layer("int8", 8, 40), PHONE, tmp_path / "m.onnx")

@@ -11,7 +11,8 @@ import addax
 from addax.backends.gpu.languages import LANGUAGES
 from addax.backends.to_ort import to_ort
 from addax.errors import MissingPackageError, ModelFileError
-from addax.runtime.gpu import folder_beside, planned, save_program
+from addax.runtime.beside import folder_beside
+from addax.runtime.gpu import planned, save_program
 from addax.runtime.session import Session
 from tests.backends.ort.libraries import layer, representable
 from tests.ir.dialect.running import model_of

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from addax.errors import InputError, MissingPackageError
-from addax.runtime.gpu import folder_beside, save_program
+from addax.runtime.beside import folder_beside
+from addax.runtime.gpu import save_program
 from addax.runtime.opencl import OpenClLayers
 from tests.backends.ort.libraries import FORMS, layer, representable, weights
 
