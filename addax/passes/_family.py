@@ -19,6 +19,9 @@ import onnx_ir as ir
 import addax.passes
 from addax.errors import InvalidGraphError, OptionError
 from addax.ir.rule import Exact, Rule
+from addax.ir.statistics import CALIBRATION, Calibration
+
+_RAN = "families that ran"
 
 
 class Phase(enum.IntEnum):
@@ -154,3 +157,25 @@ class Context:
     instrument: Any
     facts: dict[str, Any]
     model: ir.Model
+
+    def is_first(self, family: str) -> bool:
+        """Whether `family` asks for the first time in this pipeline.
+
+        What an approximate family made may look like what it looks for: it runs once, not to a
+        fixed point.
+        """
+        ran: set[str] = self.facts.setdefault(_RAN, set())
+        first = family not in ran
+        ran.add(family)
+        return first
+
+    def calibration(self, family: str) -> Calibration:
+        """The calibration data that `family` cannot do without.
+
+        Raises:
+            OptionError: There is none.
+        """
+        found: Calibration | None = self.facts.get(CALIBRATION)
+        if found is None:
+            raise OptionError(f"{family} needs calibration=batches of real inputs")
+        return found

@@ -23,14 +23,13 @@ from addax.errors import InputError, OptionError
 from addax.ir import Exact, Op, attribute, constant, producer, rule, scalar, shape
 from addax.ir.origin import describe
 from addax.ir.rule import EveryNode
-from addax.ir.statistics import CALIBRATION, NOTES, Calibration, observe_moments
+from addax.ir.statistics import NOTES, Calibration, observe_moments
 from addax.passes._family import Context, Phase
 from addax.passes._idle_fit import METHODS, Candidate, Fit
 
 PHASE = Phase.APPROXIMATE
 
 SAMPLES = 256  # measured: the correction by least squares does harm with 16 and saturates here
-_DONE = "channel-idle ran"
 _STEPS = 16  # ratios tried under an error budget: 15/16, 14/16, ...
 _NONLINEAR = (
     "Abs", "Celu", "Clip", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu",
@@ -222,17 +221,14 @@ def run(model: ir.Model, context: Context) -> bool:
         OptionError: If there is no calibration data.
         InputError: If there is too little of it.
     """
-    calibration: Calibration | None = context.facts.get(CALIBRATION)
-    if calibration is None:
-        raise OptionError("channel-idle needs calibration=batches of real inputs")
+    calibration = context.calibration("channel-idle")
     if calibration.samples < SAMPLES:
         raise InputError(
             f"channel-idle expects at least {SAMPLES} calibration samples, got "
             f"{calibration.samples}; with fewer the fit does more harm than good: give more"
         )
-    if context.facts.setdefault(_DONE, False):
+    if not context.is_first("channel-idle"):
         return False  # what it made is a feed-forward part too
-    context.facts[_DONE] = True
     notes: list[str] = context.facts.setdefault(NOTES, [])
     changed = False
     for root in list(model.graph):

@@ -26,12 +26,10 @@ from addax.ir.dialect import DOMAIN, install, operators
 from addax.ir.numbers import pack_integers
 from addax.ir.rule import EveryNode
 from addax.ir.statistics import (
-    CALIBRATION,
     HAS_KERNEL,
     LAYERS,
     NOTES,
     PLACES,
-    Calibration,
     Layer,
     Observer,
 )
@@ -44,7 +42,6 @@ from addax.passes._shift.targets import Target, Wanted, describe_left, find_targ
 PHASE = Phase.APPROXIMATE
 AFTER = ("layernorm-reparam",)
 
-_DONE = "int8 ran"
 _RUNTIME = "com.microsoft"
 Serves = Callable[[ir.Node], bool]
 
@@ -126,12 +123,9 @@ def run(model: ir.Model, context: Context) -> bool:
     Raises:
         OptionError: If there is no calibration data.
     """
-    calibration: Calibration | None = context.facts.get(CALIBRATION)
-    if calibration is None:
-        raise OptionError("int8 needs calibration=batches of real inputs")
-    if context.facts.setdefault(_DONE, False):
+    calibration = context.calibration("int8")
+    if not context.is_first("int8"):
         return False
-    context.facts[_DONE] = True
     options: Options = context.options
     notes: list[str] = context.facts.setdefault(NOTES, [])
     targets, left = find_targets(model, Wanted(options.smallest, options.skip))

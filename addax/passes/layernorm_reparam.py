@@ -32,7 +32,6 @@ from addax.passes._reparam.sites import Reader, Site, sites
 PHASE = Phase.APPROXIMATE  # after what the fold would hide, such as scales before linear layers
 NEEDS_CALIBRATION = False
 
-_DONE = "layernorm-reparam ran"
 _DEVIATIONS = 4.0  # of a normal channel, that a range without data holds
 
 
@@ -156,9 +155,8 @@ def run(model: ir.Model, context: Context) -> bool:
     Raises:
         InputError: If there is calibration data, but too little of it for any norm.
     """
-    if context.facts.setdefault(_DONE, False):
+    if not context.is_first("layernorm-reparam"):
         return False
-    context.facts[_DONE] = True
     options: Options = context.options
     notes: list[str] = context.facts.setdefault(NOTES, [])
     found = list(sites(model))

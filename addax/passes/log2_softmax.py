@@ -39,13 +39,12 @@ from addax.ir.dialect import DOMAIN, install, operators
 from addax.ir.origin import describe
 from addax.ir.ranges import SHARES, Histograms
 from addax.ir.rule import EveryNode
-from addax.ir.statistics import CALIBRATION, HAS_KERNEL, NOTES, Calibration, Observer
+from addax.ir.statistics import HAS_KERNEL, NOTES, Observer
 from addax.passes._attention_codes import coded_attention, exact_attention, probabilities
 from addax.passes._family import Context, Phase
 
 PHASE = Phase.APPROXIMATE
 
-_DONE = "log2-softmax ran"
 _BITS, _STEPS = 8, 32
 
 
@@ -168,12 +167,9 @@ def run(model: ir.Model, context: Context) -> bool:
     Raises:
         OptionError: If there is no calibration data.
     """
-    calibration: Calibration | None = context.facts.get(CALIBRATION)
-    if calibration is None:
-        raise OptionError("log2-softmax needs calibration=batches of real inputs")
-    if context.facts.setdefault(_DONE, False):
+    calibration = context.calibration("log2-softmax")
+    if not context.is_first("log2-softmax"):
         return False
-    context.facts[_DONE] = True
     notes: list[str] = context.facts.setdefault(NOTES, [])
     observer, changed = calibration.walk(model), False
     serves = context.facts.get(HAS_KERNEL, lambda _: True)

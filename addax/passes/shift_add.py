@@ -34,7 +34,6 @@ PHASE = Phase.APPROXIMATE
 NEEDS_CALIBRATION = False
 BRINGS = ("shift-weights",)
 
-_DONE = "shift-add ran"
 _AHEAD = 8  # groups fitted together where they do not wait for each other
 _FEWEST, _MOST = 2, 4
 
@@ -118,9 +117,8 @@ def replace(op: Op, site: Site, packed: Packed, offset: np.ndarray | None) -> ir
 
 def run(model: ir.Model, context: Context) -> bool:
     """Treat every layer of the main graph once, in order."""
-    if context.facts.setdefault(_DONE, False):
+    if not context.is_first("shift-add"):
         return False
-    context.facts[_DONE] = True
     options: Options = context.options
     notes: list[str] = context.facts.setdefault(NOTES, [])
     targets, left = find_targets(model, Wanted(options.smallest, options.skip, options.include))
