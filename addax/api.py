@@ -20,7 +20,6 @@ import onnx_ir as ir
 
 from addax import __version__
 from addax.backends.gpu.languages import LANGUAGES
-from addax.backends.ort import form_of
 from addax.backends.ort.project import SYSTEMS
 from addax.backends.targets import TARGETS as _MACHINES
 from addax.errors import InputError
@@ -257,7 +256,7 @@ def optimize(
             recorder = Certify(graph)
             instruments.append(recorder)
         facts: dict[str, Any] = {TELL: shown.step, EXECUTOR: executor}
-        facts[HAS_KERNEL] = lambda node: target != "portable" and form_of(node) is not None
+        facts[HAS_KERNEL] = _has_kernel(target)
         if calibration is not None:
             from addax.runtime.calibrate import Batches
 
@@ -289,6 +288,18 @@ def optimize(
     report = Report.of(str(plan), before, after, statistics, seconds, notes, layers)
     original = original if verify else None
     return Optimized(graph, report, target, certificate, original, kernels, library)
+
+
+def _has_kernel(target: str) -> Callable[[ir.Node], bool]:
+    """What says of a node of the dialect whether there will be a kernel for it on the target."""
+    from addax.backends.gpu.layers import has_kernel as has_gpu_kernel
+    from addax.runtime import deploy, kernels
+
+    if target == "portable":
+        return lambda _: False
+    if target in SYSTEMS:
+        return deploy.Planned(_MACHINES[target]).has
+    return has_gpu_kernel if target in LANGUAGES else kernels.has_host_kernel()
 
 
 def _kernels(

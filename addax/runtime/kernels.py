@@ -113,6 +113,26 @@ def host_code() -> KernelCode:
     return KernelCode(best.sets[0], data)
 
 
+def has_host_kernel() -> Callable[[ir.Node], bool]:
+    """What says of a node of the dialect whether `host_kernels` serve it, and no if there are none.
+
+    They are built when it is first asked of a node that some kernel could take.
+    """
+
+    @functools.cache
+    def kernels() -> Kernels | None:
+        try:
+            return host_kernels()
+        except BuildError:
+            return None  # `kernels_for` says why, once the model is ready
+
+    def has(node: ir.Node) -> bool:
+        found = kernels() if form_of(node) is not None else None
+        return found is not None and found.has(node)
+
+    return has
+
+
 def kernels_for(
     model: ir.Model, tell: Callable[[str], None] = lambda _: None
 ) -> tuple[Kernels | None, tuple[str, ...]]:

@@ -201,3 +201,13 @@ def test_options_are_validated(text, said):
 def test_no_data_is_refused():
     with pytest.raises(OptionError, match="log2-softmax needs calibration=batches"):
         run_pipeline(build(HEAD + PLAIN, []), Pipeline.parse("log2-softmax"))
+
+
+@pytest.mark.parametrize(
+    ("target", "made"), [("android-arm64", 1), ("cuda", 0), ("webgpu", 0), ("portable", 0)]
+)
+def test_attention_becomes_codes_only_where_the_target_has_a_kernel(target, made):
+    """Kernels for GPUs are those of linear layers; a body in standard ops is slower."""
+    pytest.importorskip("tvm")
+    _, found = optimized(PLAIN, "log2-softmax{insist=False}", target)
+    assert made == len(codes(found))

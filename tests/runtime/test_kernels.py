@@ -80,6 +80,14 @@ def test_a_processor_without_kernels(no_tvm, monkeypatch):
         host_kernels()
 
 
+def test_a_node_has_a_kernel_only_where_kernels_can_be_had(no_tvm, monkeypatch):
+    node = layer("codebook4", 70, 40).graph[0]
+    assert module.has_host_kernel()(node)
+    assert not module.has_host_kernel()(ir.node("Relu", [node.outputs[0]]))
+    monkeypatch.setattr(module.targets, "host", lambda: Target("host"))
+    assert not module.has_host_kernel()(node)
+
+
 def test_without_tvm_it_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setenv("ADDAX_CACHE", str(tmp_path))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
