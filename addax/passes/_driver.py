@@ -12,7 +12,7 @@ from collections import Counter, deque
 import onnx_ir as ir
 
 from addax.errors import ConvergenceError
-from addax.ir.dialect import DOMAIN
+from addax.ir.dialect import DOMAIN, install_bodies
 from addax.ir.match import Matcher, RuleSet, compile_rule
 from addax.ir.model import scopes
 from addax.ir.origin import describe
@@ -155,6 +155,7 @@ class Driver:
             if self._instrument is not None:
                 self._instrument.on_match(matcher, node)
             replacement = self._rewriter.prepare(node, rule.build, arguments)
+            install_bodies(self._rewriter.model, replacement.nodes)
             if self._instrument is not None:
                 self._rewriter.flush()
                 self._instrument.on_rewrite(Rewrite(matcher, arguments, replacement))

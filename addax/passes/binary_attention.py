@@ -16,7 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from addax.ir import Exact, Op, decline, known_shape, require, rule
-from addax.ir.dialect import DOMAIN, install, operators
+from addax.ir.dialect import DOMAIN, operators
 from addax.ir.query import producing
 from addax.ir.rule import EveryNode
 from addax.ir.statistics import HAS_KERNEL
@@ -94,7 +94,5 @@ def run(model: ir.Model, context: Context) -> bool:
         site = read(root)
         if site is None:
             continue
-        if context.driver.would_apply(fuse, root, site, serves):
-            install(model, operators()[_OPERATOR])
         changed |= context.driver.rewrite(fuse, root, site, serves)
     return changed

@@ -22,7 +22,7 @@ import onnx_ir as ir
 
 from addax.errors import OptionError
 from addax.ir import Exact, Op, decline, rule, shape
-from addax.ir.dialect import DOMAIN, install, operators
+from addax.ir.dialect import DOMAIN, operators
 from addax.ir.numbers import pack_integers
 from addax.ir.rule import EveryNode
 from addax.ir.statistics import (
@@ -160,9 +160,7 @@ def _treat(
         return "unchanged: its activations are not finite", False
     if options.max_error is not None and error > options.max_error:
         return f"unchanged: its error would be {error:.3g}, above {options.max_error:g}", False
-    if by_rows:
-        install(model, operators()["Int8MatMul"])
-    else:
+    if not by_rows:
         model.opset_imports.setdefault(_RUNTIME, 1)
     before = set(model.graph)
     done = [context.driver.rewrite(replace, s.root, s, weights, by_rows) for s in target.sites]

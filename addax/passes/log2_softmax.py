@@ -35,7 +35,7 @@ from addax.ir import (
     shape,
     single_use,
 )
-from addax.ir.dialect import DOMAIN, install, operators
+from addax.ir.dialect import DOMAIN, operators
 from addax.ir.origin import describe
 from addax.ir.ranges import SHARES, Histograms
 from addax.ir.rule import EveryNode
@@ -181,7 +181,6 @@ def run(model: ir.Model, context: Context) -> bool:
         done = site if isinstance(site, str) else _treat(root, site, observer, serves, context)
         if not isinstance(done, str):
             changed = True
-            install(model, operators()["LogCodeAttention"])
             context.driver.resume()
             notes.append(f"{where}: {done[0]}")
         else:

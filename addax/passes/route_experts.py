@@ -24,7 +24,7 @@ import onnx_ir as ir
 
 from addax.errors import OptionError
 from addax.ir import Exact, Op, decline, known_shape, producer, require, rule, scalar, shape
-from addax.ir.dialect import DOMAIN, install, operators
+from addax.ir.dialect import DOMAIN, operators
 from addax.ir.numbers import pack_integers
 from addax.ir.query import constant_tensor
 from addax.ir.rule import EveryNode
@@ -199,8 +199,6 @@ def run(model: ir.Model, context: Context) -> bool:
         site = None if root.graph is None or context.limits.is_out_of_fuel else _read(root)
         if site is None:
             continue
-        if context.driver.would_apply(route, root, site, dispatch):
-            install(model, operators()[_OPERATOR])
         changed |= context.driver.rewrite(route, root, site, dispatch)
     return changed
 

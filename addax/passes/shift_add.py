@@ -26,7 +26,7 @@ from addax.ir.dialect import DOMAIN
 from addax.ir.rule import EveryNode
 from addax.ir.statistics import LAYERS, NOTES, PLACES
 from addax.passes._family import Context, Phase
-from addax.passes._shift.lowering import Packed, install_operator, lower
+from addax.passes._shift.lowering import Packed, lower
 from addax.passes._shift.sites import Site
 from addax.passes._shift.targets import Wanted, describe_left, find_targets
 
@@ -130,7 +130,6 @@ def run(model: ir.Model, context: Context) -> bool:
     changed = False
     known = set(_products(model))
     for trial in Work(model, context.facts, options).trials(targets, notes):
-        install_operator(model, trial.packed)
         done = [
             context.driver.rewrite(replace, site.root, site, trial.packed, trial.offset)
             for site in trial.target.refreshed().sites

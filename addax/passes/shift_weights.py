@@ -19,7 +19,7 @@ from addax.ir.origin import describe
 from addax.ir.rule import EveryNode
 from addax.ir.statistics import NOTES
 from addax.passes._family import Context, Phase
-from addax.passes._shift.lowering import Packed, install_operator, lower
+from addax.passes._shift.lowering import Packed, lower
 from addax.passes._shift.powers import encode_powers, looks_like_powers
 from addax.passes._shift.sites import Site, read, readers
 
@@ -47,8 +47,6 @@ def run(model: ir.Model, context: Context) -> bool:
         if isinstance(found, str):
             _note(context, f"shift-weights, {describe(root)}: unchanged: {found}")
         elif found is not None:
-            for packed in found:
-                install_operator(model, packed)
             changed |= context.driver.rewrite(trained_powers, root, site, found)
             context.driver.resume()
     return changed

@@ -20,7 +20,7 @@ from addax.ir.certificate._encoding import decode_attributes, decode_tensor
 from addax.ir.certificate._evidence import Examiner
 from addax.ir.certificate._numbering import Numbering, lift_constants
 from addax.ir.certificate._steps import Evidence, Step
-from addax.ir.dialect import DOMAIN, install, operators
+from addax.ir.dialect import install_bodies
 from addax.ir.model import clone, prune, scopes
 from addax.ir.query import constant_tensor
 from addax.ir.rule import Decline
@@ -74,13 +74,7 @@ class Checker:
             raise Rejected(f"the step cannot be done: {error}") from error
 
     def finish(self) -> ir.Model:
-        """The model that the steps made, without what nobody reads, in order.
-
-        Ops of the dialect have the bodies that addax gives them, whatever made them.
-        """
-        made = {node.op_type for node in self.model.graph.all_nodes() if node.domain == DOMAIN}
-        for op_type in sorted(made & operators().keys()):
-            install(self.model, operators()[op_type])
+        """The model that the steps made, without what nobody reads, in order."""
         prune(self.model)
         for scope in scopes(self.model):
             (scope.graph if isinstance(scope, ir.Function) else scope).sort()
@@ -113,6 +107,7 @@ class Checker:
             self._constant(spec, replacement)
         for spec in step.nodes:
             self._node(spec, replacement)
+        install_bodies(self.model, replacement.nodes)
         for name, place in step.bodies:
             replacement.bodies.append(_body(root, name, place))
         outputs = [self._value(number) for number in step.outputs]

@@ -6,10 +6,13 @@
 import functools
 import importlib
 import pkgutil
+from collections.abc import Iterable
+
+import onnx_ir as ir
 
 from addax.ir.dialect._op import DOMAIN, VERSION, DialectOp, install
 
-__all__ = ["DOMAIN", "VERSION", "DialectOp", "install", "operators"]
+__all__ = ["DOMAIN", "VERSION", "DialectOp", "install", "install_bodies", "operators"]
 
 
 @functools.cache
@@ -21,3 +24,13 @@ def operators() -> dict[str, DialectOp]:
         if not info.name.startswith("_")
     ]
     return {op.name: op for op in found}
+
+
+def install_bodies(model: ir.Model, nodes: Iterable[ir.Node]) -> None:
+    """Make the ops of the dialect among `nodes` usable in `model`.
+
+    Raises:
+        InvalidGraphError: If the model has another function of such a name.
+    """
+    for op_type in sorted({node.op_type for node in nodes if node.domain == DOMAIN}):
+        install(model, operators()[op_type])

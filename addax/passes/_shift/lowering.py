@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir as ir
 
 from addax.ir import Op, attribute, constant, static_shape
-from addax.ir.dialect import DOMAIN, install, operators
+from addax.ir.dialect import DOMAIN, operators
 from addax.ir.numbers import PackedBinary, PackedCodebook
 from addax.passes._shift.sites import Site
 
@@ -18,11 +18,6 @@ Product = Callable[[ir.Value], ir.Value]
 def operator_of(packed: Packed) -> str:
     """The dialect op that holds these constants."""
     return "BinaryMatMul" if isinstance(packed, PackedBinary) else "CodebookMatMul"
-
-
-def install_operator(model: ir.Model, packed: Packed) -> None:
-    """Give the model the body of the op that holds these constants."""
-    install(model, operators()[operator_of(packed)])
 
 
 def lower(
