@@ -9,6 +9,7 @@
 
 from collections.abc import Callable
 
+from addax.backends.kernels.columns import Extent
 from addax.backends.kernels.linear import token_blocks
 from addax.backends.kernels.vocabulary import Table, Vocabulary
 from addax.backends.kernels.wide import (
@@ -20,7 +21,6 @@ from addax.backends.kernels.wide import (
     partial_load,
     partial_store,
     rounded,
-    summed_lanes,
 )
 from addax.backends.tvm.builder import (
     Builder,
@@ -92,17 +92,13 @@ def values(k: Builder) -> None:
 
 def _scale(k: Builder, size: Value) -> Value:
     """Store s = max |v| / 127, NaN where V has NaN or infinities; gives 1 / s."""
-    most, strange = k.register("float32", WIDE), k.register("float32", WIDE)
+    extent = Extent(k)
     with k.loop((size + WIDE - 1) // WIDE) as block:
         v = k.bind(partial_load(k, k["v"], 0, block * WIDE, size))
-        most.set(maximum(most.get(), absolute(v)))
-        strange.set(strange.get() + v * floats(0.0))
-    one = vector(1.0, "float32", 1)
-    largest = k.bind(largest_lane(most.get()))
-    scale = select(largest > 0, largest / vector(127.0, "float32", 1), one)
-    scale = k.bind(scale + summed_lanes(strange.get()))
+        extent.meet(v, absolute(v))
+    scale = extent.scale(k)
     k["s"].store(0, scale)
-    return k.bind(one / scale)
+    return k.bind(vector(1.0, "float32", 1) / scale)
 
 
 def attention(k: Builder, isa: Vocabulary) -> None:
