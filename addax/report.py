@@ -14,6 +14,12 @@ from addax.ir.statistics import Layer
 from addax.passes._statistics import Statistics
 
 _REASONS_SHOWN = 3
+_INTEGER_WORK = {
+    "byte_multiplies": "multiplies of 8 bits",
+    "integer_adds": "adds of integers",
+    "shifts": "shifts",
+    "table_reads": "table reads",
+}
 
 
 @dataclass(frozen=True)
@@ -136,6 +142,11 @@ class Report:
             ("weight bytes", self.before.weight_bytes, self.after.weight_bytes),
             ("multiplies", self.before.cost.multiplies, self.after.cost.multiplies),
             ("adds", self.before.cost.adds, self.after.cost.adds),
+            *(
+                (title, getattr(self.before.cost, name), getattr(self.after.cost, name))
+                for name, title in _INTEGER_WORK.items()
+                if getattr(self.before.cost, name) or getattr(self.after.cost, name)
+            ),
             ("energy, uJ (45 nm model)", self.before.microjoules, self.after.microjoules),
         ]
         for name, old, new in rows:

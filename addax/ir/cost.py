@@ -14,15 +14,28 @@ from addax.ir.query import attribute, constant_tensor, shape
 
 # Horowitz, "Computing's energy problem", ISSCC 2014, 45 nm, picojoules: the figures that the
 # papers of this field use. A model, not a measurement.
-PICOJOULES = {"multiplies": 3.7, "adds": 0.9, "shifts": 0.13, "table_reads": 5.0 / 16}
+PICOJOULES = {
+    "multiplies": 3.7,
+    "adds": 0.9,
+    "byte_multiplies": 0.2,
+    "integer_adds": 0.1,
+    "shifts": 0.13,
+    "table_reads": 5.0 / 16,
+}
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Operation counts and bytes of one evaluation; costs add."""
+    """Operation counts and bytes of one evaluation; costs add.
+
+    `multiplies` and `adds` are of float32, `byte_multiplies` of integers of 8 bits, `integer_adds`
+    of 32 bits. An operator of few bits counts as its kernels compute it, not as its body does.
+    """
 
     multiplies: int = 0
     adds: int = 0
+    byte_multiplies: int = 0
+    integer_adds: int = 0
     shifts: int = 0
     table_reads: int = 0
     bytes_read: int = 0
@@ -118,6 +131,26 @@ _RULES: dict[str, Callable[[ir.Node, Mapping[str, int]], Cost]] = {
 }
 
 
+def _integer_matmul(node: ir.Node, bind: Mapping[str, int]) -> Cost:
+    dims = shape(node.inputs[0]) or (1,)
+    inner = dims[-1] if isinstance(dims[-1], int) else bind.get(dims[-1] or "", 1)
+    out = elements(node.outputs[0], bind)
+    scaled = 0 if node.op_type == "MatMulInteger" else out
+    return Cost(multiplies=scaled, byte_multiplies=out * inner, integer_adds=out * inner)
+
+
+_RULES["MatMulInteger"] = _integer_matmul
+_RULES["QuantizeLinear"] = _RULES["DequantizeLinear"] = _elementwise(1, 0)
+_RULES["DynamicQuantizeLinear"] = _over_input(1, 2)
+# Of "com.microsoft", which ONNX Runtime has beside the standard ones.
+_RUNTIME_RULES: dict[str, Callable[[ir.Node, Mapping[str, int]], Cost]] = {
+    "DynamicQuantizeMatMul": _integer_matmul,
+    "MatMulIntegerToFloat": _integer_matmul,
+    "QGemm": _integer_matmul,
+}
+_RULES_OF_DOMAINS = {"": _RULES, "com.microsoft": _RUNTIME_RULES}
+
+
 def _rule_of_dialect(node: ir.Node) -> Callable[[ir.Node, Mapping[str, int]], Cost] | None:
     from addax.ir import dialect  # its operators say what they cost in terms of this module
 
@@ -128,10 +161,12 @@ def _rule_of_dialect(node: ir.Node) -> Callable[[ir.Node, Mapping[str, int]], Co
 def cost_of(node: ir.Node, bind: Mapping[str, int] | None = None) -> Cost:
     """The cost of a node; nodes that only move data have bytes and no arithmetic.
 
-    Known are the standard operators listed here, and those of the domain `addax`.
+    Known are the standard operators listed here, ONNX Runtime's own integer products, and the
+    operators of the domain `addax`.
     """
     bind = bind or {}
-    rule = _RULES.get(node.op_type) if not node.domain else _rule_of_dialect(node)
+    known = _RULES_OF_DOMAINS.get(node.domain)
+    rule = _rule_of_dialect(node) if known is None else known.get(node.op_type)
     work = Cost() if rule is None else rule(node, bind)
     return work + Cost(
         bytes_read=sum(_bytes(v, bind) for v in node.inputs),

@@ -66,8 +66,8 @@ def BinaryMatMul(X, planes, multipliers, scale, group: int):  # type: ignore[no-
 def _cost(node: ir.Node, bind: Mapping[str, int]) -> Cost:
     """Counted as by tables of the signed sums of four activations.
 
-    16 adds make a table; each plane, row and four columns cost a read and an add; a multiply for
-    each plane and group, and one by the scale.
+    16 adds of integers make a table; each plane, row and four columns cost a read and such an add;
+    a floating multiply for each plane and group, and one by the scale.
     """
     inner = columns(node, bind)
     out = elements(node.outputs[0], bind)
@@ -78,7 +78,7 @@ def _cost(node: ir.Node, bind: Mapping[str, int]) -> Cost:
     tokens = elements(node.inputs[0], bind) // inner if inner else 0
     return Cost(
         multiplies=out * (planes * groups + 1),
-        adds=out * planes * fours + 16 * tokens * fours,
+        integer_adds=out * planes * fours + 16 * tokens * fours,
         table_reads=out * planes * fours,
     )
 

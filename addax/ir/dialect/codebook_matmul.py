@@ -74,16 +74,17 @@ def CodebookMatMul(  # type: ignore[no-untyped-def]
 def _cost(node: ir.Node, bind: Mapping[str, int]) -> Cost:
     """A table read a weight, which is then used by all rows of X.
 
-    Each use is an add and a multiply, a shift where the table is powers of two; a multiply for each
-    group, and one by the scale.
+    Each use is an add and a multiply of integers, a shift where the table is powers of two; a
+    floating multiply for each group, and one by the scale.
     """
     inner = columns(node, bind)
     out = elements(node.outputs[0], bind)
     group = attribute(node, "group", 128)
     shifts = are_powers_of_two(node.inputs[2])
     return Cost(
-        multiplies=out * (-(-inner // group) + 1) + (0 if shifts else out * inner),
-        adds=out * inner,
+        multiplies=out * (-(-inner // group) + 1),
+        byte_multiplies=0 if shifts else out * inner,
+        integer_adds=out * inner,
         shifts=out * inner if shifts else 0,
         table_reads=elements(node.inputs[4], bind) * inner,
     )

@@ -41,10 +41,10 @@ def Int8MatMul(X, weights, scale):  # type: ignore[no-untyped-def]
 
 
 def _cost(node: ir.Node, bind: Mapping[str, int]) -> Cost:
-    """A multiply and an add a weight each time that it is used; a multiply by the scale."""
+    """A multiply and an add of integers for each use of a weight; a multiply by the scale."""
     inner = columns(node, bind)
     out = elements(node.outputs[0], bind)
-    return Cost(multiplies=out * (inner + 1), adds=out * inner)
+    return Cost(multiplies=out, byte_multiplies=out * inner, integer_adds=out * inner)
 
 
 OP = DialectOp("Int8MatMul", Int8MatMul, set_linear_shape, _cost)

@@ -91,7 +91,7 @@ def _shape(node: ir.Node) -> None:
 def _cost(node: ir.Node, bind: Mapping[str, int]) -> Cost:
     """A code is 3 adds, a multiply and a table read; then a product with V, and a division.
 
-    With one code an octave the product with V is shifts.
+    That product is of integers, with one code an octave of shifts.
     """
     scores = elements(node.inputs[0], bind)
     out = elements(node.outputs[0], bind)
@@ -99,8 +99,10 @@ def _cost(node: ir.Node, bind: Mapping[str, int]) -> Cost:
     depth = wide if isinstance(wide, int) else bind.get(str(wide), 1)
     shifts = attribute(node, "codes_per_octave", 1) == 1
     return Cost(
-        multiplies=scores + out + (0 if shifts else scores * depth),
-        adds=3 * scores + scores * depth,
+        multiplies=scores + out,
+        adds=3 * scores,
+        byte_multiplies=0 if shifts else scores * depth,
+        integer_adds=scores * depth,
         shifts=scores * depth if shifts else 0,
         table_reads=scores,
     )

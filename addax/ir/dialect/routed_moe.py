@@ -77,7 +77,8 @@ def _cost(node: ir.Node, bind: Mapping[str, int]) -> Cost:
     mult = round(out * _MULT_SHARE)
     return Cost(
         multiplies=mult * inner + (out - mult),
-        adds=out * (inner + 1),
+        adds=mult * inner + out,
+        integer_adds=(out - mult) * inner,
         shifts=(out - mult) * inner,
     )
 
