@@ -37,7 +37,13 @@ from addax.passes._family import Context, Phase
 from addax.passes._int8 import IntegerWeights, by_tensor, by_token, sampled
 from addax.passes._shift.lowering import lower_by
 from addax.passes._shift.sites import Site
-from addax.passes._shift.targets import Target, Wanted, describe_left, find_targets
+from addax.passes._shift.targets import (
+    Target,
+    Wanted,
+    check_only,
+    describe_left,
+    find_targets,
+)
 
 PHASE = Phase.APPROXIMATE
 AFTER = ("layernorm-reparam",)
@@ -52,6 +58,7 @@ class Options:
 
     smallest: Weights of the smallest layer that is treated.
     skip: Names of layers, nodes or weights that stay, or parts of names, with * and ?.
+    only: Whole names of the layers that are treated, as the report has them; None for all.
     convolutions: Whether convolutions that are linear layers (of 1 x 1, patch embeddings) are
         treated too; they are a small part of a transformer, and the image has few levels anyway.
     max_error: The relative error |y - y'| / |y| of a layer's output above which it stays; None
@@ -62,6 +69,7 @@ class Options:
 
     smallest: int = 4096
     skip: tuple[str, ...] = ()
+    only: tuple[str, ...] | None = None
     convolutions: bool = False
     max_error: float | None = None
     reduce_range: bool = False
@@ -75,6 +83,7 @@ class Options:
             raise OptionError(
                 f"int8: skip must be a tuple of names, such as ('head',); got {self.skip!r}"
             )
+        check_only("int8", self.only)
         if self.max_error is not None and not (
             isinstance(self.max_error, (int, float)) and self.max_error > 0
         ):
@@ -128,7 +137,7 @@ def run(model: ir.Model, context: Context) -> bool:
         return False
     options: Options = context.options
     notes: list[str] = context.facts.setdefault(NOTES, [])
-    targets, left = find_targets(model, Wanted(options.smallest, options.skip))
+    targets, left = find_targets(model, Wanted(options.smallest, options.skip, only=options.only))
     notes += describe_left(left, "int8")
     observer, changed = calibration.walk(model), False
     for target in targets:

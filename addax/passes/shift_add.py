@@ -49,6 +49,8 @@ class Options:
     smallest: Weights of the smallest layer that is treated.
     skip: Names of layers, nodes or weights that stay, or parts of names, with * and ?.
     include: Names of layers that are treated although something else reads their weights.
+    formats: Pairs of the name of a layer and its format, such as (("head", "fitted4"),): these
+        layers and no others are treated, `bits` does not count. None for all by `bits`.
     compensate: Whether the error of a weight is made up for by those that follow.
     sequential: Whether a layer is fitted on what the layers before it leave as codes; otherwise on
         the activations of the model as it was, several layers at a time.
@@ -62,6 +64,7 @@ class Options:
     smallest: int = 4096
     skip: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
+    formats: tuple[tuple[str, str], ...] | None = None
     compensate: bool = True
     sequential: bool = True
     damping: float = 0.01
@@ -79,6 +82,7 @@ class Options:
                 raise OptionError(
                     f"shift-add: {name} must be a tuple of names, such as ('head',); got {value!r}"
                 )
+        _check_formats(self.formats)
         budgets = [n for n in ("max_bytes", "max_error") if getattr(self, n) is not None]
         if self.bits == "auto" and not budgets:
             raise OptionError("shift-add: bits='auto' needs a budget, max_bytes= or max_error=")
@@ -109,6 +113,21 @@ def _check_bits(bits: object) -> None:
         )
 
 
+def _check_formats(formats: object) -> None:
+    if formats is None:
+        return
+    if not isinstance(formats, tuple) or not all(
+        isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(text, str) for text in pair)
+        for pair in formats
+    ):
+        raise OptionError(
+            "shift-add: formats must be a tuple of pairs of a layer and its format, such as "
+            f"(('head', 'fitted4'),), or None; got {formats!r}"
+        )
+    for _, text in formats:
+        _check_bits(text)
+
+
 @rule("shift-add/replace", match=EveryNode(lambda _: True), exact=Exact.APPROXIMATE)
 def replace(op: Op, site: Site, packed: Packed, offset: np.ndarray | None) -> ir.Value:
     """x W^T -> CodebookMatMul or BinaryMatMul of x and the codes of W, plus what the mean lacks."""
@@ -121,7 +140,15 @@ def run(model: ir.Model, context: Context) -> bool:
         return False
     options: Options = context.options
     notes: list[str] = context.facts.setdefault(NOTES, [])
-    targets, left = find_targets(model, Wanted(options.smallest, options.skip, options.include))
+    targets, left = find_targets(
+        model,
+        Wanted(
+            options.smallest,
+            options.skip,
+            options.include,
+            None if options.formats is None else tuple(name for name, _ in options.formats),
+        ),
+    )
     notes += describe_left(left)
     if context.limits.is_out_of_fuel or not targets:
         return False

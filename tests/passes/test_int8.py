@@ -182,3 +182,10 @@ def test_no_data_is_refused_and_the_order_is_that_of_the_fold_first():
         run_pipeline(model(), Pipeline.parse("int8"))
     names = list(families())
     assert names.index("layernorm-reparam") < names.index("int8")
+
+
+def test_only_names_the_layers_that_are_treated():
+    made = optimized("int8{smallest=1,only=('w',)}")
+    assert ["w"] == [layer.name for layer in made.report.layers]
+    with pytest.raises(OptionError, match=r"only must be a tuple of names of layers, such as"):
+        optimized("int8{only='v'}")

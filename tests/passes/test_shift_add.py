@@ -292,3 +292,17 @@ def test_a_certificate_counts_the_layers():
     made = optimized(bits=4, verify=True)
     assert made.certificate is not None
     assert 3 == sum(step.rule == "shift-add/replace" for step in made.certificate.steps)
+
+
+def test_formats_say_which_layers_become_codes_and_of_which_form():
+    made = optimized("shift-add{formats=(('up','fitted4'),('head','binary2')),sequential=False}")
+    assert [("up", "fitted4"), ("head", "binary2")] == [
+        (layer.name, layer.format) for layer in made.report.layers
+    ]
+    assert 1 == operators(made).count("MatMul")
+
+
+@pytest.mark.parametrize("formats", ["up", ("up",), (("up", 4),)])
+def test_formats_are_pairs_of_names(formats):
+    with pytest.raises(OptionError, match=r"formats must be a tuple of pairs of a layer and its"):
+        optimized(f"shift-add{{formats={formats!r}}}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from addax.errors import OptionError
 from addax.ir import constant
 from addax.ir.origin import origin
 from addax.ir.query import constant_tensor
@@ -69,11 +70,27 @@ class Wanted:
         smallest: Weights that a layer must have to be worth it.
         skip, include: Names, or parts of names, of layers, nodes or weights, with * and ?; what is
             included is treated though something else reads its weights too.
+        only: Whole names of layers; no others are treated. None for all.
     """
 
     smallest: int
     skip: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
+    only: tuple[str, ...] | None = None
+
+
+def check_only(family: str, only: object) -> None:
+    """Make sure that `only` of a family's options is a tuple of names, or None.
+
+    Raises:
+        OptionError: It is something else.
+    """
+    if only is None or (isinstance(only, tuple) and all(isinstance(name, str) for name in only)):
+        return
+    raise OptionError(
+        f"{family}: only must be a tuple of names of layers, such as ('head',), or None; "
+        f"got {only!r}"
+    )
 
 
 def find_targets(model: ir.Model, wanted: Wanted) -> tuple[list[Target], dict[str, list[str]]]:
@@ -93,6 +110,8 @@ def find_targets(model: ir.Model, wanted: Wanted) -> tuple[list[Target], dict[st
     for (weight, _), sites in found.items():
         module = _module(sites[0].root)
         name = module if module and modules.count(module) == 1 else str(weight.name)
+        if wanted.only is not None and name not in wanted.only:
+            continue
         target = Target(name, tuple(sites))
         reason = _reason(target, model, wanted)
         if reason:

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 import onnx_ir as ir
 
-from addax.ir.statistics import CALIBRATION, EXECUTOR, TELL, Calibration
+from addax.ir.statistics import CALIBRATION, EXECUTOR, FITS, TELL, Calibration
 from addax.passes._shift.fitting import Fitter, Trial
 from addax.passes._shift.moments import Moments
 from addax.passes._shift.planning import all_formats, formats_of, plan_formats
@@ -28,6 +28,8 @@ class Options(Protocol):
     def max_bytes(self) -> int | None: ...
     @property
     def max_error(self) -> float | None: ...
+    @property
+    def formats(self) -> tuple[tuple[str, str], ...] | None: ...
     @property
     def compensate(self) -> bool: ...
     @property
@@ -55,7 +57,8 @@ class Work:
         options = self._options
         if self._calibration is None:
             notes.append(_UNCOMPENSATED)
-        groups = grouped([target for target in targets if self._is_smaller(target, notes)])
+        asked = dict(options.formats or ())
+        groups = grouped([t for t in targets if t.name in asked or self._is_smaller(t, notes)])
         formats = self._formats(groups, notes)
         fitter = self._fitter(sequential=options.sequential)
         ahead = 1 if options.sequential else _AHEAD
@@ -77,7 +80,7 @@ class Work:
             None if known is None else Moments(self._model, known, sequential=sequential),
             FitOptions(compensate=options.compensate, damping=options.damping),
             self._facts.get(EXECUTOR),
-            options.folder,
+            options.folder or self._facts.get(FITS),
             self._facts.get(TELL, lambda _: None),
         )
 
@@ -94,6 +97,8 @@ class Work:
     def _formats(self, groups: Sequence[Group], notes: list[str]) -> dict[str, Sequence[Format]]:
         """The formats that each layer is tried in."""
         options, targets = self._options, [target for group in groups for target in group.targets]
+        if options.formats is not None:
+            return {name: (Format.parse(text),) for name, text in options.formats}
         if formats_of(options.bits) is not None:
             return {target.name: _smaller(target, options.bits) for target in targets}
         budget = None
