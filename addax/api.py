@@ -10,7 +10,7 @@ Use it so:
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -19,13 +19,11 @@ import numpy as np
 import onnx_ir as ir
 
 from addax import __version__
-from addax.backends.gpu.languages import LANGUAGES
-from addax.backends.ort.project import SYSTEMS
-from addax.backends.targets import TARGETS as _MACHINES
+from addax.delivery import TARGETS, Delivery
 from addax.errors import InputError
 from addax.frontend import to_ir
 from addax.ir.certificate import Certificate
-from addax.ir.model import clone, save
+from addax.ir.model import clone
 from addax.ir.shapes import infer_shapes
 from addax.ir.statistics import CALIBRATION, EXECUTOR, HAS_KERNEL, LAYERS, NOTES, PLACES, TELL
 from addax.ir.verify import verify as require_well_formed
@@ -34,7 +32,7 @@ from addax.passes._checking import CheckEach
 from addax.passes._instrument import Instrument
 from addax.passes._pipeline import run_pipeline
 from addax.passes._reproducing import Reproduce
-from addax.plan import RUN_HERE, TARGETS, make_plan
+from addax.plan import choose_delivery, make_plan
 from addax.progress import Progress
 from addax.report import Report, Size
 
@@ -55,18 +53,30 @@ class Optimized:
     """An optimized model: `report`, `save`, `to_torch`, and the call itself.
 
     `model` is the graph; treat it as read-only. After `optimize(verify=True)`, `certificate` says
-    step by step what was done, and `original` is the graph that it was done to. `kernels` is the
-    library that computes the ops of the dialect on this machine; None if they run through their
-    bodies. `library` is the whole model in machine code, for the target "tvm" only.
+    step by step what was done, and `original` is the graph that it was done to. `delivery` is how
+    it gets to its target.
     """
 
     model: ir.Model
     report: Report
-    target: str = "host"
+    delivery: Delivery
     certificate: Certificate | None = None
     original: ir.Model | None = None
-    kernels: "Kernels | None" = None
-    library: "Library | None" = None
+
+    @property
+    def target(self) -> str:
+        """Where the model runs, as `optimize` was told."""
+        return self.delivery.target
+
+    @property
+    def kernels(self) -> "Kernels | None":
+        """The library that computes the dialect here; None if its ops run through their bodies."""
+        return self.delivery.kernels
+
+    @property
+    def library(self) -> "Library | None":
+        """The whole model in machine code, for the target "tvm" only."""
+        return self.delivery.library
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the model: in ONNX Runtime, or for the target "tvm" as machine code.
@@ -96,15 +106,7 @@ class Optimized:
     @cached_property
     def session(self) -> "Session | TvmSession":
         """The model loaded in what runs it; made at the first call and kept."""
-        if self.library is not None:
-            from addax.runtime.tvm_session import TvmSession
-
-            return TvmSession(self.library)
-        from addax.runtime.session import Session
-
-        if self.kernels is None:
-            return Session(self._to_ort())
-        return Session(self._to_ort(), library=self.kernels.path)
+        return self.delivery.session(self.model)
 
     def save(self, path: str | os.PathLike[str], *, external_data: bool | None = None) -> None:
         """Write plain ONNX that runs in any ONNX Runtime, and beside it the library of kernels.
@@ -126,36 +128,7 @@ class Optimized:
             ModelFileError: If it cannot be written; nothing half-written stays.
             BuildError: If the machine code for another machine cannot be made.
         """
-        if self.target in SYSTEMS:
-            from addax.runtime.deploy import save_project
-
-            machine = _MACHINES[self.target]
-            save_project(self.model, machine, path, external_data=external_data)
-            return
-        if self.target in LANGUAGES:
-            from addax.runtime.gpu import save_program
-
-            save_program(self.model, self.target, path, external_data=external_data)
-            return
-        if self.library is not None and not os.fspath(path).endswith(".onnx"):
-            self.library.save(path)
-            return
-        model = self._to_ort()
-        if self.kernels is None:
-            save(model, path, external_data=external_data)
-            return
-        from addax.runtime.load import name_library, save_library
-
-        name_library(model, self.kernels)
-        save(model, path, external_data=external_data)
-        save_library(self.kernels, path)
-
-    def _to_ort(self) -> ir.Model:
-        from addax.backends.to_ort import to_ort
-
-        if self.kernels is None:
-            return to_ort(self.model)
-        return to_ort(self.model, has_kernel=self.kernels.has)
+        self.delivery.save(self.model, path, external_data=external_data)
 
     def to_torch(self) -> "torch.fx.GraphModule":
         """The model as a module of torch again, its weights as parameters."""
@@ -231,11 +204,8 @@ def optimize(
     in the current folder; the error has a note that names it (`ADDAX_REPRO=` turns this off).
     """
     settings = {"bits": bits, "max_bytes": max_bytes, "max_error": max_error}
-    plan = make_plan(target, allow, calibration, pipeline, fuel, settings, measure)
-    if target in SYSTEMS:
-        from addax.runtime.objects import require_tvm
-
-        require_tvm()
+    delivery = choose_delivery(target, measure=measure)
+    plan = make_plan(allow, calibration, pipeline, fuel, settings)
     began = time.perf_counter()
     with Progress(progress) as shown:
         shown.step("reading the model")
@@ -256,7 +226,7 @@ def optimize(
             recorder = Certify(graph)
             instruments.append(recorder)
         facts: dict[str, Any] = {TELL: shown.step, EXECUTOR: executor}
-        facts[HAS_KERNEL] = _has_kernel(target)
+        facts[HAS_KERNEL] = delivery.has_kernel()
         if calibration is not None:
             from addax.runtime.calibrate import Batches
 
@@ -270,64 +240,24 @@ def optimize(
         if (notes or layers) and original is not None and CALIBRATION in facts:
             shown.step("measuring the error of the outputs")
             notes += (_measured(facts[CALIBRATION], original, graph),)
-        kernels, told = _kernels(graph, target, shown.step)
+        delivery, told = delivery.prepared(graph, shown.step)
         notes += told
         if measure and not layers:
             notes += ("measure: no layer became codes, so that none was timed",)
-        if layers and target in RUN_HERE:
+        if layers and delivery.times_layers:
             from addax.runtime.latency import describe_latency
 
             places = facts[PLACES]
-            layers = describe_latency(layers, places, kernels, measure=measure, tell=shown.step)
-        library, told = _compiled(graph, target, shown.step)
-        notes += told
+            layers = describe_latency(
+                layers, places, delivery.kernels, measure=measure, tell=shown.step
+            )
     certificate = None if recorder is None else recorder.certificate(__version__)
     if recorder is not None:
         notes = (recorder.summary, *notes)
     after, seconds = Size.of(graph), time.perf_counter() - began
     report = Report.of(str(plan), before, after, statistics, seconds, notes, layers)
     original = original if verify else None
-    return Optimized(graph, report, target, certificate, original, kernels, library)
-
-
-def _has_kernel(target: str) -> Callable[[ir.Node], bool]:
-    """What says of a node of the dialect whether there will be a kernel for it on the target."""
-    from addax.backends.gpu.layers import has_kernel as has_gpu_kernel
-    from addax.runtime import deploy, kernels
-
-    if target == "portable":
-        return lambda _: False
-    if target in SYSTEMS:
-        return deploy.Planned(_MACHINES[target]).has
-    return has_gpu_kernel if target in LANGUAGES else kernels.has_host_kernel()
-
-
-def _kernels(
-    graph: ir.Model, target: str, say: Callable[[str], None]
-) -> tuple["Kernels | None", tuple[str, ...]]:
-    """The kernels of this machine, if it is the target; which node has a kernel there, in words."""
-    from addax.runtime import deploy, gpu, kernels
-
-    if target == "host":
-        return kernels.kernels_for(graph, say)
-    if target in SYSTEMS:
-        return None, deploy.planned(graph, _MACHINES[target])
-    if target in LANGUAGES:
-        return None, gpu.planned(graph, target)
-    return None, kernels.no_kernels(graph) if target == "portable" else ()
-
-
-def _compiled(
-    graph: ir.Model, target: str, say: Callable[[str], None]
-) -> tuple["Library | None", tuple[str, ...]]:
-    """The whole model as machine code, if it is to be; which node has a kernel in it, in words."""
-    if not target.startswith("tvm"):
-        return None, ()
-    from addax.backends.to_tvm import to_tvm, tuning_time
-    from addax.runtime.kernels import code_for
-
-    code, told = code_for(graph, say)
-    return to_tvm(graph, kernels=code, tune=tuning_time(target), say=say), told
+    return Optimized(graph, report, delivery, certificate, original)
 
 
 def _measured(calibration: "Batches", before: ir.Model, after: ir.Model) -> str:

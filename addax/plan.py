@@ -4,25 +4,39 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from addax.backends.gpu.languages import LANGUAGES
-from addax.backends.ort.project import SYSTEMS
+from addax.delivery import TARGETS, Delivery, delivery_to
 from addax.errors import OptionError
 from addax.passes._family import families, make_options
 from addax.passes._pipeline import Pipeline, Step
 
-TARGETS = ("host", "portable", "tvm", *SYSTEMS, *LANGUAGES)
-RUN_HERE = ("host", "portable")
 _SHIFT_ADD = "shift-add"
 
 
+def choose_delivery(target: str, *, measure: bool = False) -> Delivery:
+    """The way to the target that was asked for.
+
+    Raises:
+        OptionError: If there is no such target, or if `measure` does not fit it.
+        MissingPackageError: If it needs TVM, and that is missing; for another machine `BuildError`.
+    """
+    _choose("target", target.partition("{")[0], TARGETS)
+    delivery = delivery_to(target)
+    if measure and not delivery.times_layers:
+        fitting = ", ".join(name for name in TARGETS if delivery_to(name).times_layers)
+        raise OptionError(
+            f"measure=True times layers in ONNX Runtime on this machine, for one of the targets "
+            f"{fitting}; got target={target!r}: leave measure out"
+        )
+    delivery.require()
+    return delivery
+
+
 def make_plan(
-    target: str,
     allow: Sequence[str],
     calibration: Iterable[Any] | None,
     pipeline: str | None,
     fuel: int | None,
     settings: Mapping[str, Any],
-    measure: bool = False,
 ) -> Pipeline:
     """The pipeline that options of `optimize` ask for; nothing is done before all are valid.
 
@@ -30,23 +44,7 @@ def make_plan(
 
     Raises:
         OptionError: If an option does not exist or does not fit the others.
-        MissingPackageError: If the target needs TVM, and that is missing.
     """
-    _choose("target", target.partition("{")[0], TARGETS)
-    if measure and target not in RUN_HERE:
-        raise OptionError(
-            f"measure=True times layers in ONNX Runtime on this machine, for one of the targets "
-            f"{', '.join(RUN_HERE)}; got target={target!r}: leave measure out"
-        )
-    if target.startswith("tvm"):
-        from addax.backends.to_tvm import require_tvm, tuning_time
-
-        tuning_time(target)
-        require_tvm()
-    if target in LANGUAGES:
-        from addax.backends.to_tvm import require_tvm
-
-        require_tvm()
     if isinstance(allow, str):
         raise OptionError(f"allow takes a sequence of names, such as allow=({allow!r},)")
     approximate = [family.name for family in families().values() if not family.is_exact]

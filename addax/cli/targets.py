@@ -11,19 +11,14 @@ if TYPE_CHECKING:
     from addax.backends.target import Target
     from addax.runtime.machine import Machine
 
-_OTHERS = {
-    "portable": "any ONNX Runtime, through bodies in standard operators",
-    "tvm": "this machine, compiled as a whole by TVM",
-}
-
 
 @app.command()
 def targets(as_json: AsJson = False) -> None:
     """List where models can run, what this machine has for it, and the kernels of each op."""
-    from addax.api import TARGETS
     from addax.backends.ort.table import table
     from addax.backends.targets import TARGETS as MACHINES
     from addax.backends.targets import host
+    from addax.delivery import TARGETS, delivery_to
     from addax.runtime.machine import Machine
 
     known = {"host": host(), **MACHINES}
@@ -31,7 +26,10 @@ def targets(as_json: AsJson = False) -> None:
     machine = Machine.here()
     sets = {isa.name: isa for target in machines.values() for isa in target.sets}
     where = {
-        name: (_where(name), [isa.name for isa in machines[name].sets] if name in machines else [])
+        name: (
+            delivery_to(name).where,
+            [isa.name for isa in machines[name].sets] if name in machines else [],
+        )
         for name in TARGETS
     }
     rows = table(machines.values())
@@ -61,17 +59,6 @@ def targets(as_json: AsJson = False) -> None:
         console.print(shown)
     bodies = ", ".join(row.op for row in rows if not row.form)
     console.print(f"\nthrough their bodies in standard operators: {bodies}", highlight=False)
-
-
-def _where(name: str) -> str:
-    from addax.backends.gpu.languages import LANGUAGES
-    from addax.backends.targets import TARGETS as MACHINES
-
-    if name == "host":
-        return "this machine"
-    if name in LANGUAGES:
-        return f"source of the kernels, .{LANGUAGES[name].suffix}, to launch from a program"
-    return _OTHERS.get(name) or f"machine code for {MACHINES[name].triple}"
 
 
 def _facts(machine: "Machine") -> list[tuple[str, str]]:

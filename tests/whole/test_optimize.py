@@ -146,6 +146,7 @@ def test_check_names_the_pass_that_moved_the_numbers():
     ("options", "text"),
     [
         ({"target": "hots"}, "target='hots' does not exist; did you mean 'host'"),
+        ({"target": "host{tune=60}"}, "host takes no options, only tvm does"),
         ({"allow": "shift-add"}, "allow takes a sequence of names"),
         ({"allow": ("no-such-family",)}, "allow='no-such-family' does not exist"),
         ({"fuel": -1}, "fuel must be a number of rewrites"),
