@@ -17,14 +17,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import addax
-from addax.backends.to_ort import to_ort
 from addax.demo.vit import DigitsViT
 from addax.frontend import to_ir
 from addax.ir.model import clone
 from addax.ir.shapes import infer_shapes
 from addax.report import Size
-from addax.runtime.session import Session
 from bench.measure import Timings, interleave
+from bench.sessions import caller
 from bench.train_digits import augment, split, tensors
 
 NOISE, DRAWS, TEST_SEED = 0.3, 10, 1_000_003
@@ -35,23 +34,33 @@ LINEAR = ("Conv", "Gemm", "MatMul")
 
 @dataclass(frozen=True)
 class Task:
-    """Digits [M, 1, 8, 8] to train on, and fixed images [3600, 1, 8, 8] to judge by."""
+    """Images [M, C, H, W] to train on, and fixed ones to judge by.
 
-    digits: Tensor
+    `drawn` makes of a batch what training sees of it, anew each time.
+    """
+
+    images: Tensor
     labels: Tensor
     test_images: Tensor
     test_labels: Tensor
+    drawn: Callable[[Tensor], Tensor]
 
 
 def task() -> Task:
-    """The task; the same for every seed of training."""
+    """The digits and 3600 noisy ones; the same for every seed of training."""
     parts = split()
     digits, labels = tensors(parts.train_levels, parts.train_labels)
     held, held_labels = tensors(parts.test_levels, parts.test_labels)
     generator = torch.Generator().manual_seed(TEST_SEED)
     held = held.repeat(DRAWS, 1, 1, 1)
     noise = torch.randn(held.shape, generator=generator)
-    return Task(digits, labels, held + NOISE * noise, held_labels.repeat(DRAWS))
+    return Task(digits, labels, held + NOISE * noise, held_labels.repeat(DRAWS), drawn=noisy)
+
+
+def noisy(digits: Tensor) -> Tensor:
+    """Digits [B, 1, 8, 8] moved a little, in noise."""
+    moved = augment(digits)
+    return moved + NOISE * torch.randn_like(moved)
 
 
 def untrained(seed: int, **sizes: Any) -> DigitsViT:
@@ -65,7 +74,7 @@ def untrained(seed: int, **sizes: Any) -> DigitsViT:
 
 def updates(data: Task, epochs: int) -> int:
     """Updates of the weights in so many epochs."""
-    return epochs * (len(data.digits) // BATCH)
+    return epochs * (len(data.images) // BATCH)
 
 
 def train(
@@ -91,9 +100,8 @@ def train(
     )
     model.train()
     for _ in range(epochs):
-        for chosen in torch.randperm(len(data.digits))[: steps * BATCH].split(BATCH):
-            images = augment(data.digits[chosen])
-            logits = model(images + NOISE * torch.randn_like(images))
+        for chosen in torch.randperm(len(data.images))[: steps * BATCH].split(BATCH):
+            logits = model(data.drawn(data.images[chosen]))
             loss = functional.cross_entropy(logits, data.labels[chosen], label_smoothing=SMOOTHING)
             loss = loss + more_loss()
             optimizer.zero_grad()
@@ -123,7 +131,7 @@ def keep(model: nn.Module, kept: Path | None) -> None:
 
 @torch.no_grad()
 def logits_of(predict: Callable[[Tensor], Tensor], data: Task) -> np.ndarray:
-    """Logits [3600, 10] of the test images."""
+    """Logits [N, 10] of the test images."""
     return torch.cat([predict(part) for part in data.test_images.split(CHUNK)]).double().numpy()
 
 
@@ -157,16 +165,13 @@ def linear_nodes(graph: Any) -> int:
 
 
 def latency(models: dict[str, Any], images: Tensor, rounds: int) -> Timings:
-    """One example, in turn, in ONNX Runtime on one thread; graphs of our own by name."""
+    """One example, in turn, in ONNX Runtime on one thread.
+
+    `models` has graphs, or what `addax.optimize` made, by name.
+    """
     feed = images[:1].numpy()
-    calls = {name: _runner(graph, feed) for name, graph in models.items()}
+    calls = {name: caller(network, feed) for name, network in models.items()}
     return interleave(calls, rounds=rounds)
-
-
-def _runner(graph: Any, feed: np.ndarray) -> Callable[[], object]:
-    session = Session(to_ort(graph), threads=1)
-    feeds = {session.inputs[0].name: feed}
-    return lambda: session.run(feeds)
 
 
 def size_of(graph: Any) -> int:

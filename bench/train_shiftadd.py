@@ -1,19 +1,22 @@
 """A vision transformer on its way to shifts and adds: what each step of ShiftAddViT costs.
 
     python -m bench.train_shiftadd [--quick] [--seed N] [--seeds COUNT] [--epochs N] [--keep DIR]
+                                   [--images digits|cifar] [--picture FILE]
 
-A softmax transformer is trained on noisy digits, and each network is converted from the one before
-it (`addax.frontend.layers.convert`) and tuned: linear attention, binary linear attention, shift
-maps around it, and then a mixture of Mult and Shift experts, or shift maps, in the feed-forward
-parts. A softmax transformer that is tuned as often is there for comparison. The router's split is
-compared with the theory of its loss, and a picture shows which patches were sent where. Frozen
-networks go through `addax.optimize`; whether they still say the same of every test image is
-counted, also with mixtures routed and powers of two as codes, whose kernels round activations to
-int8. Energy is that of the papers' 45 nm figures for the products, a model and no measurement.
+A softmax transformer is trained on noisy digits, or on CIFAR-10 images, and each network is
+converted from the one before it (`addax.frontend.layers.convert`) and tuned: linear attention,
+binary linear attention, shift maps around it, and then a mixture of Mult and Shift experts, or
+shift maps, in the feed-forward parts. A softmax transformer that is tuned as often is there for
+comparison. The router's split is compared with the theory of its loss, and a picture shows which
+patches were sent where. Frozen networks go through `addax.optimize`; whether they still say the
+same of every test image is counted, also with mixtures routed and powers of two as codes, whose
+kernels round activations to int8. Latency is that of ONNX Runtime, one thread, one image, as
+exported and as optimized. Energy is that of the papers' 45 nm figures for the products, a model
+and no measurement.
 """
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +26,10 @@ import torch
 from torch import Tensor, nn
 
 import addax
+from addax.frontend import to_ir
 from addax.frontend.layers import (
     BinaryAttention,
     Mixture,
-    MixtureFeedForward,
     Router,
     Shifts,
     balance_loss,
@@ -34,17 +37,45 @@ from addax.frontend.layers import (
     expert_latencies,
     freeze,
 )
-from bench.digit_training import RATE, Task, folded, keep, logits_of, recall, task, train, untrained
+from bench import cifar_training, digit_training
+from bench.digit_training import RATE, Task, folded, keep, latency, logits_of, recall, train
+from bench.expert_choices import choices, draw, shares
 from bench.measure import arguments, emit_json, table
 from bench.operation_counts import counts
 
-SIZES = {"dim": 64, "heads": 4, "hidden": 256, "depth": 4}
 QUICK_SIZES = {"dim": 32, "heads": 2, "hidden": 64, "depth": 1}
-EPOCHS, QUICK_EPOCHS = 20, 1
 QUICK_STEPS = ("softmax", "binary", "+ shift", "+ mixture")
 TUNING_RATE = 1e-3
 BALANCE = 0.01  # of the routers' losses, as published
-GRID = 4  # patches along a side
+
+
+@dataclass(frozen=True)
+class Images:
+    """What is trained on, how large a network, and for how long: the first one, and each step."""
+
+    task: Callable[[], Task]
+    untrained: Callable[..., nn.Module]
+    sizes: dict[str, int]
+    first: int
+    epochs: int
+
+
+IMAGES = {
+    "digits": Images(
+        digit_training.task,
+        digit_training.untrained,
+        {"dim": 64, "heads": 4, "hidden": 256, "depth": 4},
+        first=20,
+        epochs=20,
+    ),
+    "cifar": Images(
+        cifar_training.task,
+        cifar_training.untrained,
+        {"dim": 64, "heads": 4, "hidden": 256, "depth": 4},
+        first=24,
+        epochs=6,
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -73,25 +104,44 @@ def steps(dim: int, hidden: int) -> tuple[Step, ...]:
     )
 
 
-def networks(
-    data: Task, sizes: dict[str, int], epochs: int, seed: int, path: Path | None, quick: bool
-) -> Iterator[tuple[str, nn.Module]]:
-    """Every network, trained here or by an earlier run."""
-    made: dict[str, nn.Module] = {}
-    for step in steps(sizes["dim"], sizes["hidden"]):
-        if quick and step.name not in QUICK_STEPS:
-            continue
-        if step.before is None:
-            model: nn.Module = untrained(seed, **sizes)
-        else:
-            torch.manual_seed(seed)
-            model = convert(made[step.before], step.plan).model
-        kept = path and path / f"shiftadd-{step.name.replace(' ', '-')}-{epochs}-{seed}.pt"
-        if not recall(model, kept):
-            fit(model, data, step.times * epochs, seed, tuning=step.before is not None)
-            keep(model, kept)
-        made[step.name] = model
-        yield step.name, model
+@dataclass(frozen=True)
+class Run:
+    """One way through the steps."""
+
+    images: str
+    data: Task
+    sizes: dict[str, int]
+    first: int
+    epochs: int
+    seed: int
+    quick: bool
+    path: Path | None
+
+    def networks(self) -> Iterator[tuple[str, nn.Module]]:
+        """Every network, trained here or by an earlier run."""
+        made: dict[str, nn.Module] = {}
+        for step in steps(self.sizes["dim"], self.sizes["hidden"]):
+            if self.quick and step.name not in QUICK_STEPS:
+                continue
+            if step.before is None:
+                model, epochs = IMAGES[self.images].untrained(self.seed, **self.sizes), self.first
+            else:
+                torch.manual_seed(self.seed)
+                model = convert(made[step.before], step.plan).model
+                epochs = step.times * self.epochs
+            kept = self._kept(step.name)
+            if not recall(model, kept):
+                fit(model, self.data, epochs, self.seed, tuning=step.before is not None)
+                keep(model, kept)
+            made[step.name] = model
+            yield step.name, model
+
+    def _kept(self, name: str) -> Path | None:
+        """Where weights stay; those of digits are of 20 epochs a step, say, and seed 0."""
+        if self.path is None:
+            return None
+        length = f"{self.first}-{self.epochs}-{self.seed}"
+        return self.path / f"shiftadd-{self.images}-{name.replace(' ', '-')}-{length}.pt"
 
 
 def fit(model: nn.Module, data: Task, epochs: int, seed: int, *, tuning: bool) -> None:
@@ -107,31 +157,14 @@ def fit(model: nn.Module, data: Task, epochs: int, seed: int, *, tuning: bool) -
     )
 
 
-@torch.no_grad()
-def choices(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
-    """For each mixture, whether each token [B, T] of the images goes to the Mult expert."""
-    seen: dict[str, Tensor] = {}
-    handles = [
-        module.router.register_forward_hook(
-            lambda _, __, made, name=name: seen.__setitem__(name, made[0] == 0)
-        )
-        for name, module in model.named_modules()
-        if isinstance(module, MixtureFeedForward)
-    ]
-    model(images)
-    for handle in handles:
-        handle.remove()
-    return seen
-
-
 def judge(model: nn.Module, data: Task) -> dict[str, Any]:
     """Accuracy, the routers' split, work by kind, and whether the optimized network agrees."""
     frozen = freeze(model)
     before, after = logits_of(frozen, data), logits_of(folded(frozen, data.test_images), data)
     routed = logits_of(coded(frozen, data.test_images), data)
     chosen = choices(model, data.test_images)
-    shares = {name: float(mult.double().mean()) for name, mult in chosen.items()}
-    work = counts(model, data.test_images[:1], shares)
+    split = {name: float(mult.double().mean()) for name, mult in chosen.items()}
+    work = counts(model, data.test_images[:1], split)
     return {
         "accuracy": float((before.argmax(1) == data.test_labels.numpy()).mean()),
         "same_predictions": int((before.argmax(1) == after.argmax(1)).sum()),
@@ -139,7 +172,7 @@ def judge(model: nn.Module, data: Task) -> dict[str, Any]:
         "same_predictions_coded": int((before.argmax(1) == routed.argmax(1)).sum()),
         "images": len(before),
         "difference": float(np.abs(before - after).max() / np.abs(before).max()),
-        "mult_share": statistics.fmean(shares.values()) if shares else None,
+        "mult_share": statistics.fmean(split.values()) if split else None,
         "mult_share_of_loss": theory(model),
         "multiplies": work.multiplies,
         "adds": work.adds,
@@ -167,18 +200,23 @@ def theory(model: nn.Module) -> float | None:
     return None
 
 
-def picture(model: nn.Module, images: Tensor) -> list[dict[str, Any]]:
-    """Per cent of the images whose patch goes to Mult: a line for each row of patches."""
-    shares = {
-        name: mult.double().mean(dim=0) * 100 for name, mult in choices(model, images).items()
-    }
-    rows: list[dict[str, Any]] = [
-        {"patches": "class token", **{name: f"{float(s[0]):.0f}" for name, s in shares.items()}}
-    ]
-    for row in range(GRID):
-        line = slice(1 + row * GRID, 1 + (row + 1) * GRID)
-        cells = {n: " ".join(f"{float(v):3.0f}" for v in s[line]) for n, s in shares.items()}
-        rows.append({"patches": f"row {row}", **cells})
+def timed(networks: dict[str, nn.Module], images: Tensor, rounds: int) -> list[dict[str, Any]]:
+    """Each network as exported, as optimized, and routed with codes; all in turn."""
+    models: dict[tuple[str, str], Any] = {}
+    for name, model in networks.items():
+        frozen = freeze(model)
+        models[name, "exported"] = to_ir(frozen, images[:1])
+        models[name, "optimized"] = folded(frozen, images)
+        models[name, "routed, codes"] = coded(frozen, images)
+    timings = latency({" ".join(key): model for key, model in models.items()}, images, rounds)
+    first = " ".join(next(iter(models)))
+    rows: list[dict[str, Any]] = []
+    for name in networks:
+        alone = timings.seconds(f"{name} exported").p50
+        row: dict[str, Any] = {"network": name, "exported, ms": alone * 1e3}
+        for way in ("exported", "optimized", "routed, codes"):
+            row[f"{way} / {first}"] = timings.ratio(f"{name} {way}", first)
+        rows.append(row)
     return rows
 
 
@@ -212,29 +250,47 @@ def changed(rows: list[dict[str, Any]], key: str) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Train, convert, tune, count, compare."""
+    """Train, convert, tune, count, compare, time."""
     parser = arguments("train_shiftadd", "What each step towards shifts and adds costs and saves.")
+    parser.add_argument("--images", choices=IMAGES, default="digits", help="default: digits")
     parser.add_argument("--seeds", type=int, default=2, help="networks of each form (default 2)")
-    parser.add_argument("--epochs", type=int, help=f"of each training (default {EPOCHS})")
+    parser.add_argument("--epochs", type=int, help="of each step (default 20 digits, 6 CIFAR-10)")
     parser.add_argument("--keep", type=Path, help="folder for trained weights (default: none)")
+    parser.add_argument("--picture", type=Path, help="where to draw which patch went where")
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
-    sizes = QUICK_SIZES if options.quick else SIZES
-    epochs = options.epochs or (QUICK_EPOCHS if options.quick else EPOCHS)
+    images = IMAGES[options.images]
+    sizes = QUICK_SIZES if options.quick else images.sizes
+    epochs = options.epochs or (1 if options.quick else images.epochs)
+    first = 1 if options.quick else images.first * epochs // images.epochs
     seeds = range(options.seed, options.seed + (1 if options.quick else options.seeds))
 
-    data = task()
+    data = images.task()
     rows: list[dict[str, Any]] = []
-    routed = None
+    trained: dict[str, nn.Module] = {}
     for seed in seeds:
-        for name, model in networks(data, sizes, epochs, seed, options.keep, options.quick):
+        run = Run(options.images, data, sizes, first, epochs, seed, options.quick, options.keep)
+        for name, model in run.networks():
             rows.append({"network": name, "seed": seed, **judge(model, data)})
-            routed = model if name == "+ mixture" else routed
-    title = f"noisy digits, {epochs} epochs a step, seeds {list(seeds)}; to Mult: measured (theory)"
-    table(title, list(shown(rows)))
-    patches = [] if routed is None else picture(routed, data.test_images)
+            trained.setdefault(name, model)
+    title = f"{options.images}, {first} epochs and {epochs} a step, seeds {list(seeds)}"
+    table(f"{title}; to Mult: measured (theory)", list(shown(rows)))
+    routed = trained["+ mixture"]
+    patches = shares(routed, data.test_images)
     table("test images whose patch goes to the Mult expert, %, by block", patches)
-    figures = {"epochs": epochs, "sizes": sizes, "networks": rows, "patches": patches}
+    if options.picture is not None:
+        draw(routed, data.test_images, options.picture)
+    times = timed(trained, data.test_images, rounds=5 if options.quick else 40)
+    table("ONNX Runtime, one thread, one image: time over the first network's export", times)
+    figures = {
+        "images": options.images,
+        "first_epochs": first,
+        "epochs": epochs,
+        "sizes": sizes,
+        "networks": rows,
+        "patches": patches,
+        "latency": times,
+    }
     emit_json("train_shiftadd", figures, seed=options.seed)
 
 
