@@ -18,11 +18,13 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 LINEAR = ("MatMul", "Gemm")
 Predict = Callable[[np.ndarray], np.ndarray]
+Batch = np.ndarray | tuple[np.ndarray, ...]
 
 
 class _Reader(CalibrationDataReader):
-    def __init__(self, name: str, batches: Sequence[np.ndarray]) -> None:
-        self._feeds = iter([{name: batch} for batch in batches])
+    def __init__(self, names: Sequence[str], batches: Sequence[Batch]) -> None:
+        inputs = [batch if isinstance(batch, tuple) else (batch,) for batch in batches]
+        self._feeds = iter([dict(zip(names, arrays, strict=True)) for arrays in inputs])
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         return next(self._feeds, None)
@@ -30,7 +32,7 @@ class _Reader(CalibrationDataReader):
 
 def static(
     proto: onnx.ModelProto,
-    batches: Sequence[np.ndarray],
+    batches: Sequence[Batch],
     *,
     linear_only: bool = True,
     weights: QuantType = QuantType.QInt8,
@@ -41,7 +43,7 @@ def static(
 
     Args:
         proto: In float32.
-        batches: To calibrate on.
+        batches: To calibrate on; a tuple where there are several inputs.
         linear_only: Products alone, with outputs in float: its fastest form on a CPU; or all.
         weights: Their type.
         activations: Their type.
@@ -54,7 +56,7 @@ def static(
         quantize_static(
             source,
             made,
-            _Reader(proto.graph.input[0].name, batches),
+            _Reader([port.name for port in proto.graph.input], batches),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(LINEAR) if linear_only else None,
             per_channel=True,
