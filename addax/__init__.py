@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from addax.api import Optimized, optimize
     from addax.errors import AddaxError
+    from addax.planner import Budget
     from addax.runtime.load import load
 
 __version__ = "0.1.0"
 
 _PUBLIC = {
     "AddaxError": "addax.errors",
+    "Budget": "addax.planner",
     "Optimized": "addax.api",
     "load": "addax.runtime.load",
     "optimize": "addax.api",
 }
 
-__all__ = ["AddaxError", "Optimized", "load", "optimize"]
+__all__ = ["AddaxError", "Budget", "Optimized", "load", "optimize"]
 
 
 def __getattr__(name: str) -> Any:

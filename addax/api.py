@@ -10,8 +10,8 @@ Use it so:
 
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ from addax.passes._checking import CheckEach
 from addax.passes._instrument import Instrument
 from addax.passes._pipeline import run_pipeline
 from addax.passes._reproducing import Reproduce
+from addax.passes._statistics import Statistics
 from addax.plan import choose_delivery, make_plan
 from addax.progress import Progress
 from addax.report import Report, Size
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     import torch
 
     from addax.backends.tvm.library import Library
+    from addax.planner import Budget
+    from addax.planning import Asked
     from addax.runtime.calibrate import Batches
     from addax.runtime.kernels import Kernels
     from addax.runtime.session import Session
@@ -144,6 +147,7 @@ def optimize(
     target: str = "host",
     allow: Sequence[str] = (),
     calibration: Iterable[Any] | None = None,
+    budget: "Budget | None" = None,
     bits: float | str | None = None,
     max_bytes: int | None = None,
     max_error: float | None = None,
@@ -172,6 +176,9 @@ def optimize(
         calibration: Batches of real inputs, for approximate families: each a tensor or array, a
             tuple of them in the order of the inputs, or a dict by name. Read once, to a temporary
             file.
+        budget: How much error is accepted, or how small or fast the model must be; what is done to
+            which layer is chosen by that, among the families in `allow`, or among all that can be
+            chosen. One calibration sample in four is held out to judge the choice.
         bits: For "shift-add", bits of a weight: 2, 3 or 4; a mean of these such as 2.2; "auto", to
             be chosen layer by layer under a budget; or a format such as "fitted4" or "binary3".
         max_bytes: For "shift-add" with bits="auto": bytes that all weights may take.
@@ -193,6 +200,7 @@ def optimize(
 
     Raises:
         OptionError: If an option does not exist or does not fit the others.
+        BudgetError: If no choice keeps the budget.
         MissingPackageError: If `target` is "tvm" or a language for GPUs, and TVM is missing.
         BuildError: If `target` is another machine and TVM, which makes code for it, is missing.
         ModelFileError, InvalidGraphError, UnsupportedOpError: If `model` cannot be read.
@@ -205,13 +213,18 @@ def optimize(
     """
     settings = {"bits": bits, "max_bytes": max_bytes, "max_error": max_error}
     delivery = choose_delivery(target, measure=measure)
-    plan = make_plan(allow, calibration, pipeline, fuel, settings)
+    asked = None if budget is None else _asked(budget, calibration, allow, settings, pipeline, fuel)
+    plan = make_plan(() if asked else allow, calibration, pipeline, fuel, settings)
     began = time.perf_counter()
     with Progress(progress) as shown:
         shown.step("reading the model")
         graph = to_ir(model, example_inputs, dynamic_shapes=dynamic_shapes)
         infer_shapes(graph)
         before = Size.of(graph)
+        facts = _facts(graph, delivery, calibration, executor, shown.step)
+        record = None
+        if asked is not None:
+            plan, record = asked.plan(graph, delivery, facts, _candidate)
         crash = Reproduce(
             lambda: to_ir(model, example_inputs, dynamic_shapes=dynamic_shapes),
             plan,
@@ -225,12 +238,7 @@ def optimize(
             original = clone(graph)
             recorder = Certify(graph)
             instruments.append(recorder)
-        facts: dict[str, Any] = {TELL: shown.step, EXECUTOR: executor}
-        facts[HAS_KERNEL] = delivery.has_kernel()
         if calibration is not None:
-            from addax.runtime.calibrate import Batches
-
-            facts[CALIBRATION] = Batches(graph, calibration, shown.step)
             original = clone(graph) if original is None else original
         statistics = run_pipeline(graph, plan, fuel=fuel, instruments=instruments, facts=facts)
         shown.step("verifying the result")
@@ -256,8 +264,45 @@ def optimize(
         notes = (recorder.summary, *notes)
     after, seconds = Size.of(graph), time.perf_counter() - began
     report = Report.of(str(plan), before, after, statistics, seconds, notes, layers)
+    report = replace(report, plan=record)
     original = original if verify else None
     return Optimized(graph, report, delivery, certificate, original)
+
+
+def _asked(
+    budget: "Budget",
+    calibration: Iterable[Any] | None,
+    allow: Sequence[str],
+    settings: Mapping[str, Any],
+    pipeline: str | None,
+    fuel: int | None,
+) -> "Asked":
+    from addax.planning import Asked
+
+    return Asked.of(budget, calibration, allow, {**settings, "pipeline": pipeline, "fuel": fuel})
+
+
+def _facts(
+    graph: ir.Model,
+    delivery: Delivery,
+    calibration: Iterable[Any] | None,
+    executor: Any,
+    tell: Callable[[str], None],
+) -> dict[str, Any]:
+    """What families get."""
+    facts: dict[str, Any] = {TELL: tell, EXECUTOR: executor, HAS_KERNEL: delivery.has_kernel()}
+    if calibration is not None:
+        from addax.runtime.calibrate import Batches
+
+        facts[CALIBRATION] = Batches(graph, calibration, tell)
+    return facts
+
+
+def _candidate(model: ir.Model, delivery: Delivery) -> Optimized:
+    """A model that the planner tries, as the metric of a budget is called with it."""
+    size = Size.of(model)
+    report = Report.of("", size, size, Statistics(), 0.0)
+    return Optimized(model, report, delivery)
 
 
 def _measured(calibration: "Batches", before: ir.Model, after: ir.Model) -> str:

@@ -6,6 +6,7 @@ A message says what was expected, what came, where, and what to do.
 
 __all__ = [
     "AddaxError",
+    "BudgetError",
     "BuildError",
     "ConvergenceError",
     "EvaluationError",
@@ -28,6 +29,14 @@ class OptionError(AddaxError, ValueError):
     """An option's value or name is not one that exists.
 
     `optimize(model, allow=("shift_add",))` raises it; write `allow=("shift-add",)`.
+    """
+
+
+class BudgetError(AddaxError, ValueError):
+    """No plan keeps a budget.
+
+    `optimize(model, budget=Budget(max_bytes=1), ...)` raises it; the message says what is the least
+    that can be reached, so that the budget can be one that is met.
     """
 
 

@@ -3,7 +3,7 @@
 import io
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 from rich.console import Console
@@ -12,6 +12,9 @@ from rich.table import Table
 from addax.ir.cost import Cost, total_cost, weight_bytes
 from addax.ir.statistics import Layer
 from addax.passes._statistics import Statistics
+
+if TYPE_CHECKING:
+    from addax.planner import PlanRecord
 
 _REASONS_SHOWN = 3
 _INTEGER_WORK = {
@@ -73,6 +76,7 @@ class Report:
     seconds: float
     notes: tuple[str, ...] = ()
     layers: tuple[Layer, ...] = ()
+    plan: "PlanRecord | None" = None
 
     @staticmethod
     def of(
@@ -123,6 +127,8 @@ class Report:
     def __rich_console__(self, console: Console, options: Any) -> Any:
         yield self._sizes()
         yield self._history()
+        if self.plan is not None:
+            yield self.plan
         if self.layers:
             yield self._layers()
         if latency := self._latency():

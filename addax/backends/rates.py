@@ -14,6 +14,7 @@ from addax.backends.target import Target
 from addax.backends.targets import TARGETS
 
 FLOAT = "fp32"  # the form of weights that are no codes
+DYNAMIC = "dynamic-int8"  # that of ONNX Runtime's own DynamicQuantizeMatMul
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ RATES: Mapping[str, Rates] = {
         stream=30e9,
         forms={
             FLOAT: Rate(18e9, 45e9, 45e9),
+            DYNAMIC: Rate(54e9, 100e9, 160e9),
             "codebook4": Rate(57e9, 175e9, 160e9),
             "codebook2": Rate(62e9, 175e9, 160e9),
             "binary1": Rate(100e9, 270e9, 170e9),
@@ -70,7 +72,7 @@ def predict(isa: str, form: str, rows: int, weights: int, stored: int) -> float 
 
     Args:
         isa: The instruction set.
-        form: Of its weights: `FLOAT`, or a key of `addax.backends.ort.FORMS`.
+        form: Of its weights: `FLOAT`, `DYNAMIC`, or a key of `addax.backends.ort.FORMS`.
         rows: Of its input.
         weights: How many it has: N K.
         stored: Bytes that they take.
@@ -84,8 +86,8 @@ def predict(isa: str, form: str, rows: int, weights: int, stored: int) -> float 
 
 
 def _many_from(isa: str, form: str) -> int:
-    """So many rows are computed by the kernel for many rows; float weights take those of int8."""
-    wanted = "int8" if form == FLOAT else form
+    """So many rows are computed by the kernel for many rows; other weights take those of int8."""
+    wanted = "int8" if form in (FLOAT, DYNAMIC) else form
     sets = {each.name: each for target in TARGETS.values() for each in target.sets}
     paths = paths_of(Target("", sets=(sets[isa],)))
     return next(path.many_from for path in paths if path.form == wanted)

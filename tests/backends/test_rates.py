@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from addax.backends.ort import FORMS
-from addax.backends.rates import FLOAT, RATES, predict
+from addax.backends.rates import DYNAMIC, FLOAT, RATES, predict
 from addax.backends.targets import AVX512, TARGETS
 
 LINEAR = [form for form in FORMS if form.startswith(("binary", "codebook", "int8"))]
@@ -16,7 +16,7 @@ def test_every_linear_form_has_a_rate_and_every_table_an_instruction_set():
     sets = {isa.name for target in TARGETS.values() for isa in target.sets}
     assert RATES.keys() <= sets
     for rates in RATES.values():
-        assert {FLOAT, *LINEAR} == rates.forms.keys()
+        assert {DYNAMIC, FLOAT, *LINEAR} == rates.forms.keys()
 
 
 @given(st.sampled_from(sorted(RATES)), st.sampled_from([FLOAT, *LINEAR]), SIZES, SIZES, SIZES)

@@ -11,6 +11,7 @@ LAYERS = {
     "frontend": {"errors", "ir"},
     "passes": {"errors", "ir"},
     "backends": {"errors", "ir"},
+    "planner": {"errors", "ir", "passes"},
     "runtime": {"errors", "ir", "backends"},
 }
 HEAVY = {"torch", "onnxruntime", "tvm"}
@@ -60,7 +61,7 @@ def _is_private(part: str) -> bool:
     return part.startswith("_") and not part.startswith("__")
 
 
-@pytest.mark.parametrize("name", ["errors", "ir", "passes"])
+@pytest.mark.parametrize("name", ["errors", "ir", "passes", "planner"])
 def test_what_a_program_is_needs_no_runtime(name: str):
     wrong = [
         f"{where(path, line)} imports {imported}"

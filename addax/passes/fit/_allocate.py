@@ -9,7 +9,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 
 from addax.errors import InputError, OptionError
 
-OBJECTIVES = ("bytes", "error", "latency")
+OBJECTIVES = ("bytes", "error", "latency", "energy")
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,14 @@ class Choice:
         bytes: Of storage.
         error: What adds up over layers: the squared output error, not its root.
         latency: Seconds; 0 where unknown.
+        energy: Joules; 0 where unknown.
     """
 
     label: str
     bytes: int
     error: float
     latency: float = 0.0
+    energy: float = 0.0
 
 
 class Plan(dict[str, Choice]):
@@ -42,7 +44,7 @@ class Plan(dict[str, Choice]):
         return not self.reason
 
     def total(self, quantity: str) -> float:
-        """The sum over all layers of "bytes", "error" or "latency"."""
+        """The sum over all layers of "bytes", "error", "latency" or "energy"."""
         return float(sum(getattr(choice, quantity) for choice in self.values()))
 
 
@@ -52,6 +54,7 @@ def allocate(
     max_bytes: float | None = None,
     max_error: float | None = None,
     max_latency: float | None = None,
+    max_energy: float | None = None,
     objective: str = "error",
 ) -> Plan:
     """The choice of each layer that makes the objective least within the budgets.
@@ -63,7 +66,12 @@ def allocate(
         InputError: A layer has no choice, or a quantity is negative or not finite.
         OptionError: The objective or a budget is none.
     """
-    budgets = {"bytes": max_bytes, "error": max_error, "latency": max_latency}
+    budgets = {
+        "bytes": max_bytes,
+        "error": max_error,
+        "latency": max_latency,
+        "energy": max_energy,
+    }
     limits = {name: float(limit) for name, limit in budgets.items() if limit is not None}
     _check(choices, limits, objective)
     if not choices:

@@ -84,7 +84,7 @@ def test_a_hundred_layers_of_a_real_size_are_quick_and_within_the_budget() -> No
         ({"a": []}, {}, "at least one choice for layer 'a', got none"),
         ({"a": [Choice("x", 1, np.nan)]}, {}, "got nan for 'x' of layer 'a'"),
         ({"a": [Choice("x", -1, 1.0)]}, {}, "bytes that are finite and not negative, got -1"),
-        ({}, {"objective": "speed"}, "one of bytes, error, latency; got 'speed'"),
+        ({}, {"objective": "speed"}, "one of bytes, error, latency, energy; got 'speed'"),
         ({}, {"max_bytes": -1}, "a budget of bytes that is not negative, got -1"),
     ],
 )
