@@ -9,32 +9,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from addax.ir import constant, decline, producer, require, same_shape
+from addax.ir import constant, decline, require, same_shape
 from addax.ir.query import constant_tensor
+from addax.passes._linear_layers import Linear, linear
 from addax.passes._row_local import why_not_row_local
 
 _DEPTH = 32  # nodes of an expert, one after another
-
-
-@dataclass(frozen=True, eq=False)
-class Linear:
-    """x[..., K] weight[K, N] + bias[N], computed by `nodes`."""
-
-    x: ir.Value
-    weight: ir.Value
-    bias: np.ndarray
-    nodes: tuple[ir.Node, ...]
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """K, N."""
-        inner, outputs = self.matrix().shape
-        return inner, outputs
-
-    def matrix(self) -> np.ndarray:
-        """The weights."""
-        array = constant(self.weight)
-        return np.zeros((0, 0)) if array is None else array
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,27 +99,3 @@ def _is_same_operand(a: ir.Value | None, b: ir.Value | None) -> bool:
     if one is None or other is None:
         return one is other and a is not None and b is not None
     return one.dtype == other.dtype and np.array_equal(one, other)
-
-
-def linear(value: ir.Value | None) -> Linear | None:
-    """A value as a linear layer of the last axis, with or without a bias; None if it is none."""
-    node = producer(value, "MatMul", "Add")
-    if node is None or node.op_type == "MatMul":
-        return None if node is None else _product(node)
-    for inner, added in (node.inputs, node.inputs[::-1]):
-        product, bias = producer(inner, "MatMul"), constant(added)
-        found = None if product is None or bias is None else _product(product)
-        if found is None or bias is None:
-            continue
-        if bias.size in (1, found.size[1]) and bias.size == (bias.shape[-1] if bias.ndim else 1):
-            full = np.broadcast_to(bias.reshape(-1), found.bias.shape)
-            return Linear(found.x, found.weight, full, (*found.nodes, node))
-    return None
-
-
-def _product(node: ir.Node) -> Linear | None:
-    x, weight = node.inputs
-    array = constant(weight)
-    if x is None or weight is None or array is None or array.ndim != 2 or constant(x) is not None:
-        return None
-    return Linear(x, weight, np.zeros(array.shape[1], array.dtype), (node,))

@@ -20,12 +20,13 @@ import numpy as np
 import onnx_ir as ir
 
 from addax.errors import InputError, OptionError
-from addax.ir import Exact, Op, attribute, constant, producer, rule, scalar, shape
+from addax.ir import Exact, Op, producer, rule, scalar, shape
 from addax.ir.origin import describe
 from addax.ir.rule import EveryNode
 from addax.ir.statistics import NOTES, Calibration, observe_moments
 from addax.passes._family import Context, Phase
 from addax.passes._idle_fit import METHODS, Candidate, Fit
+from addax.passes._linear_layers import Linear, linear, linear_product
 
 PHASE = Phase.APPROXIMATE
 
@@ -78,70 +79,23 @@ def _is_number(value: object) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class _Linear:
-    """x[..., D] weight[D, H] + bias[H], computed by `nodes`."""
-
-    x: ir.Value
-    weight: np.ndarray
-    bias: np.ndarray
-    nodes: tuple[ir.Node, ...]
-
-
-@dataclass(frozen=True, eq=False)
 class _Site:
     """A feed-forward part: `hidden` -> `activation` -> `phi` -> `second`, which is the root."""
 
-    first: _Linear
+    first: Linear
     hidden: ir.Value
     activation: tuple[ir.Node, ...]
     phi: ir.Value
-    second: _Linear
-
-
-def _linear(value: ir.Value | None) -> _Linear | None:
-    """Read a value as a linear map of the last axis, with or without a bias."""
-    node = producer(value, "MatMul", "Gemm", "Add")
-    if node is None:
-        return None
-    if node.op_type != "Add":
-        return _product(node)
-    for inner, added in (node.inputs, node.inputs[::-1]):
-        product, bias = producer(inner, "MatMul"), constant(added)
-        found = None if product is None or bias is None else _product(product)
-        if found is not None and bias is not None and bias.size in (1, found.weight.shape[1]):
-            if bias.size != (bias.shape[-1] if bias.ndim else 1):
-                return None
-            full = np.broadcast_to(bias.reshape(-1).astype(np.float64), found.bias.shape)
-            return _Linear(found.x, found.weight, full, (*found.nodes, node))
-    return None
-
-
-def _product(node: ir.Node) -> _Linear | None:
-    x, weight = node.inputs[0], constant(node.inputs[1])
-    if x is None or weight is None or weight.ndim != 2 or constant(x) is not None:
-        return None
-    matrix, bias = weight.astype(np.float64), np.zeros(weight.shape[1])
-    if node.op_type == "Gemm":
-        if attribute(node, "transA", 0):
-            return None
-        matrix = matrix.T if attribute(node, "transB", 0) else matrix
-        matrix = matrix * attribute(node, "alpha", 1.0)
-        bias = np.zeros(matrix.shape[1])
-        if len(node.inputs) > 2 and node.inputs[2] is not None:
-            added = constant(node.inputs[2])
-            if added is None or added.size not in (1, len(bias)):
-                return None
-            bias = bias + attribute(node, "beta", 1.0) * added.reshape(-1).astype(np.float64)
-    return _Linear(x, matrix, bias, (node,))
+    second: Linear
 
 
 def _read(root: ir.Node) -> _Site | str | None:
     """The part that ends at `root`; or why it cannot be treated; or None if it is no such part."""
-    second = _product(root) if root.op_type in ("MatMul", "Gemm") and not root.domain else None
+    second = linear_product(root)
     if second is None:
         return None
     nodes: dict[ir.Node, None] = {}
-    sources: dict[ir.Value, _Linear] = {}
+    sources: dict[ir.Value, Linear] = {}
     if not _trace(second.x, nodes, sources) or not sources:
         return None
     if not any(node.op_type in _NONLINEAR for node in nodes):
@@ -159,13 +113,13 @@ def _read(root: ir.Node) -> _Site | str | None:
 def _trace(
     value: ir.Value,
     nodes: dict[ir.Node, None],
-    sources: dict[ir.Value, _Linear],
+    sources: dict[ir.Value, Linear],
     depth: int = _DEPTH,
 ) -> bool:
     """Collect what computes `value`, number by number, from linear maps; False if more does."""
     if value in sources or scalar(value) is not None:
         return True
-    found = _linear(value)
+    found = linear(value)
     if found is not None:
         sources[value] = found
         return True
@@ -186,11 +140,10 @@ def _trace(
 def replace(op: Op, site: _Site, chosen: Candidate) -> ir.Value:
     """phi(x W1 + b1) W2 -> phi(x W1_K + b1_K) B + x L + l."""
     first, x = site.first, site.first.x
-    kind = first.nodes[0].inputs[1].dtype.numpy()  # type: ignore[union-attr]  # _product read it
     name = op.root.name or "channel_idle"
 
     def weight(array: np.ndarray, what: str) -> ir.Value:
-        return op.initializer(np.ascontiguousarray(array).astype(kind), f"{name}.{what}")
+        return op.initializer(np.ascontiguousarray(array).astype(first.kind), f"{name}.{what}")
 
     y: ir.Value | None = None
     if len(chosen.kept):

@@ -29,8 +29,9 @@ from addax.ir.numbers import pack_integers
 from addax.ir.query import constant_tensor
 from addax.ir.rule import EveryNode
 from addax.ir.statistics import HAS_KERNEL
-from addax.passes._expert_pairs import Linear, Pair, Pairing, Plan
+from addax.passes._expert_pairs import Pair, Pairing, Plan
 from addax.passes._family import Context, Phase
+from addax.passes._linear_layers import Linear
 from addax.passes._shift.powers import encode_integers
 
 PHASE = Phase.CANONICAL
@@ -116,9 +117,9 @@ def _shifts(pairs: list[Pair]) -> tuple[bool, Mapping[Pair, Codes]]:
 def _codes(pairs: list[Pair], turned: bool) -> Mapping[Pair, Codes] | None:
     found: dict[Pair, Codes] = {}
     for pair in pairs:
-        weights = pair.experts[0 if turned else 1].matrix()
-        codes = encode_integers(weights.T.astype(np.float64))
-        if codes is None or not np.array_equal(codes[1].astype(weights.dtype), codes[1]):
+        layer = pair.experts[0 if turned else 1]
+        codes = encode_integers(layer.weight.T)
+        if codes is None or not np.array_equal(codes[1].astype(layer.kind), codes[1]):
             return None
         found[pair] = codes
     return found
@@ -173,23 +174,29 @@ class _Routing:
     def _layer(self, pair: Pair) -> ir.Value:
         mult, shift = pair.experts[::-1] if self._turned else pair.experts
         integers, scale = self._codes[pair]
-        kind = mult.bias.dtype
         made: ir.Value = self._op.domain(DOMAIN).RoutedMoE(
             self.build(pair.x),
             self._expert,
-            mult.weight,
-            self._constant(mult, mult.bias, "bias"),
+            self._stored(mult),
+            self._constant(mult, mult.bias.astype(mult.kind), "bias"),
             self._constant(shift, pack_integers(integers), "weights"),
-            self._constant(shift, scale.astype(kind), "scale"),
-            self._constant(shift, shift.bias, "bias"),
+            self._constant(shift, scale.astype(mult.kind), "scale"),
+            self._constant(shift, shift.bias.astype(mult.kind), "bias"),
         )
         node = made.producer()
         if node is not None:
             operators()[_OPERATOR].shape(node)
         return made
 
+    def _stored(self, layer: Linear) -> ir.Value:
+        """The weights as [K, N]: those that are there, if they are."""
+        weight, view = layer.site.weight, layer.site.view
+        if not view.is_turned:
+            weight = self._op.Transpose(weight, perm=[1, 0])
+        return weight if view.factor == 1 else self._op.Mul(weight, view.factor)
+
     def _constant(self, layer: Linear, array: np.ndarray, what: str) -> ir.Value:
-        return self._op.initializer(np.ascontiguousarray(array), f"{layer.weight.name}.{what}")
+        return self._op.initializer(np.ascontiguousarray(array), f"{layer.site.weight.name}.{what}")
 
 
 def run(model: ir.Model, context: Context) -> bool:

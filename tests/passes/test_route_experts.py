@@ -74,6 +74,13 @@ BLOCKS = [
         "    p = MatMul(x, w0)\n    q = MatMul(x, w1)\n    y = Where(c, p, q)\n}\n",
     ),
     (
+        "fires: layers with a factor, their weights stored the other way around",
+        f"{HEAD}g (float[N,4] x, bool[N,1] c) => (float[N,2] y) <float[2,4] w0, float[2,4] w1 = "
+        "{1, 0.5, -2, 0, 0.25, 4, 16, -1}, float[2] b> {\n"
+        "    p = Gemm<transB = 1, alpha = 0.75>(x, w0, b)\n"
+        "    q = Gemm<transB = 1, alpha = 0.5, beta = 2.0>(x, w1, b)\n    y = Where(c, p, q)\n}\n",
+    ),
+    (
         "declines: neither expert has weights that are powers of two, up to seven of them in an "
         "output, times a number for each output",
         linear_text(weights="float[4,2] w0, float[4,2] w1 = {1, 3, 2, 5, 3, 7, 9, 11}"),

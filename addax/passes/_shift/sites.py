@@ -98,11 +98,20 @@ class Site:
 
 def read(node: ir.Node) -> Site | str | None:
     """What `node` is; or why its weights cannot be codes; or None if it has no such weights."""
-    reader = None if node.domain else _READERS.get(node.op_type)
-    found = None if reader is None else reader(node)
-    if isinstance(found, Site) and found.x.dtype not in _TYPES:
+    found = product(node)
+    if not isinstance(found, Site):
+        return found
+    if node.op_type == "MatMul" and len(shape(found.x) or ()) < 2:
+        return "the rank of its input is unknown or 1"
+    if found.x.dtype not in _TYPES:
         return f"its numbers are {found.x.dtype}, not float32, float16 or float64"
     return found
+
+
+def product(node: ir.Node) -> Site | str | None:
+    """As `read`, for numbers of any type and inputs of any rank."""
+    reader = None if node.domain else _READERS.get(node.op_type)
+    return None if reader is None else reader(node)
 
 
 def readers(weight: ir.Value) -> list[Site] | None:
@@ -131,13 +140,10 @@ def _stored(value: ir.Value | None) -> tuple[ir.Value, bool] | None:
     return stored, turned
 
 
-def _matmul(node: ir.Node) -> Site | str | None:
+def _matmul(node: ir.Node) -> Site | None:
     x, found = node.inputs[0], _stored(node.inputs[1])
     if x is None or found is None or constant_tensor(x) is not None:
         return None
-    dims = shape(x)
-    if dims is None or len(dims) < 2:
-        return "the rank of its input is unknown or 1"
     return Site(node, x, found[0], View(is_turned=not found[1]))
 
 
