@@ -16,7 +16,7 @@ from addax.ir._judge.meaning import Body, attribute_value, meaning
 from addax.ir._judge.program import label
 from addax.ir._judge.table import Site
 
-_FAMILIES = ("elementwise", "linear", "composed")
+_FAMILIES = ("elementwise", "linear", "composed", "quantized")
 _PRECISION = np.dtype(np.float64)
 _MOST_TRIPS = 10_000
 
