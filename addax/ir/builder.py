@@ -13,6 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from addax.ir import folding
+from addax.ir.dialect import DOMAIN, operators
 from addax.ir.query import constant_tensor
 from addax.ir.rule import decline
 from addax.ir.shapes import ShapeInference
@@ -103,6 +104,8 @@ class Builder:
             )
             self._replacement.nodes.append(node)
             self._shapes.infer(node)
+            if self._domain == DOMAIN:
+                operators()[op_type].shape(node)
             made = tuple(node.outputs)
         return made[0] if _outputs == 1 else made
 

@@ -16,7 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from addax.ir import Exact, Op, decline, known_shape, require, rule
-from addax.ir.dialect import DOMAIN, operators
+from addax.ir.dialect import DOMAIN
 from addax.ir.query import producing
 from addax.ir.rule import EveryNode
 from addax.ir.statistics import HAS_KERNEL
@@ -25,7 +25,6 @@ from addax.passes._family import Context, Phase
 
 PHASE = Phase.LOWER
 
-_OPERATOR = "BinaryLinearAttention"
 _LANES = 16  # bits and widths of heads that kernels take are multiples of it
 _TYPES = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
@@ -66,10 +65,8 @@ def fuse(op: Op, site: Site, serves: Callable[[ir.Node], bool]) -> ir.Value:
         sum_weight=site.sum_weight,
         epsilon=site.epsilon,
     )
-    node = producing(made)
-    operators()[_OPERATOR].shape(node)
     require(
-        site.filters is not None or serves(node),
+        site.filters is not None or serves(producing(made)),
         "there is no filter, and no kernel that would do without it", v,
     )  # fmt: skip
     apart = op.Reshape(made, [0, 0, heads, width])

@@ -25,7 +25,6 @@ from addax.ir import (
     Exact,
     Op,
     attribute,
-    decline,
     producer,
     rank,
     require,
@@ -35,8 +34,9 @@ from addax.ir import (
     shape,
     single_use,
 )
-from addax.ir.dialect import DOMAIN, operators
+from addax.ir.dialect import DOMAIN
 from addax.ir.origin import describe
+from addax.ir.query import producing
 from addax.ir.ranges import SHARES, Histograms
 from addax.ir.rule import EveryNode
 from addax.ir.statistics import HAS_KERNEL, NOTES, Observer
@@ -149,12 +149,8 @@ def attention(
         scale=site.scale,
         delta=delta,
     )
-    node = made.producer()
-    if node is None:
-        decline("nothing was made")
-    operators()["LogCodeAttention"].shape(node)
     require(
-        options.insist or serves(node),
+        options.insist or serves(producing(made)),
         "the target has no kernel for it, and in standard ops it is slower; insist=True for that",
         site.scores,
     )

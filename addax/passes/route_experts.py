@@ -24,7 +24,7 @@ import onnx_ir as ir
 
 from addax.errors import OptionError
 from addax.ir import Exact, Op, decline, known_shape, producer, require, rule, scalar, shape
-from addax.ir.dialect import DOMAIN, operators
+from addax.ir.dialect import DOMAIN
 from addax.ir.numbers import pack_integers
 from addax.ir.query import constant_tensor
 from addax.ir.rule import EveryNode
@@ -183,9 +183,6 @@ class _Routing:
             self._constant(shift, scale.astype(mult.kind), "scale"),
             self._constant(shift, shift.bias.astype(mult.kind), "bias"),
         )
-        node = made.producer()
-        if node is not None:
-            operators()[_OPERATOR].shape(node)
         return made
 
     def _stored(self, layer: Linear) -> ir.Value:

@@ -1,9 +1,9 @@
-"""What the linear layers of the dialect share: the shape of the result, counts for the cost.
+"""What the products of the dialect share: the shape of the result, counts for the cost.
 
-All take X[..., K] first and scale[N], floating, last, and give Y[..., N] of X's type.
+All linear layers take X[..., K] first and scale[N], floating, last, and give Y[..., N] of X's type.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import onnx_ir as ir
@@ -20,6 +20,23 @@ def set_linear_shape(node: ir.Node) -> None:
     out.type = x.type
     if x.shape is not None and scale.shape is not None:
         out.shape = ir.Shape([*x.shape[:-1], scale.shape[0]])
+
+
+def product_shape(rows: int, columns: int) -> Callable[[ir.Node], None]:
+    """The shape rule of a product of two inputs: [..., K] and [..., N] make [..., N].
+
+    Its type is that of the second.
+    """
+
+    def set_shape(node: ir.Node) -> None:
+        x, w, out = node.inputs[rows], node.inputs[columns], node.outputs[0]
+        if x is None or w is None:
+            return
+        out.type = w.type
+        if x.shape is not None and w.shape is not None:
+            out.shape = ir.Shape([*x.shape[:-1], w.shape[-1]])
+
+    return set_shape
 
 
 def columns(node: ir.Node, bind: Mapping[str, int]) -> int:

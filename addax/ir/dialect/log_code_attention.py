@@ -33,6 +33,7 @@ from onnxscript.values import Opset
 
 from addax.ir.cost import Cost, elements
 from addax.ir.dialect._op import DOMAIN, VERSION, DialectOp
+from addax.ir.dialect._weights import product_shape
 from addax.ir.query import attribute
 
 _domain = Opset(DOMAIN, VERSION)
@@ -78,16 +79,6 @@ def LogCodeAttention(  # type: ignore[no-untyped-def]
     return op.CastLike(op.Div(sums, divisor), V)
 
 
-def _shape(node: ir.Node) -> None:
-    s, v = node.inputs[0], node.inputs[2]
-    out = node.outputs[0]
-    if s is None or v is None:
-        return
-    out.type = v.type
-    if s.shape is not None and v.shape is not None:
-        out.shape = ir.Shape([*s.shape[:-1], v.shape[-1]])
-
-
 def _cost(node: ir.Node, bind: Mapping[str, int]) -> Cost:
     """A code is 3 adds, a multiply and a table read; then a product with V, and a division.
 
@@ -108,4 +99,4 @@ def _cost(node: ir.Node, bind: Mapping[str, int]) -> Cost:
     )
 
 
-OP = DialectOp("LogCodeAttention", LogCodeAttention, _shape, _cost)
+OP = DialectOp("LogCodeAttention", LogCodeAttention, product_shape(0, 2), _cost)

@@ -23,7 +23,7 @@ from onnxscript.values import Opset
 
 from addax.ir.cost import Cost, elements
 from addax.ir.dialect._op import DOMAIN, VERSION, DialectOp
-from addax.ir.dialect._weights import columns
+from addax.ir.dialect._weights import columns, product_shape
 
 _domain = Opset(DOMAIN, VERSION)
 # The stubs of onnxscript want each operand's type, which a script over any type does not know.
@@ -60,16 +60,6 @@ def RoutedMoE(  # type: ignore[no-untyped-def]
     return op.Reshape(made, dims, allowzero=1)
 
 
-def _shape(node: ir.Node) -> None:
-    x, w = node.inputs[0], node.inputs[2]
-    out = node.outputs[0]
-    if x is None or w is None:
-        return
-    out.type = x.type
-    if x.shape is not None and w.shape is not None:
-        out.shape = ir.Shape([*x.shape[:-1], w.shape[-1]])
-
-
 def _cost(node: ir.Node, bind: Mapping[str, int]) -> Cost:
     """Four tokens in ten by multiplies and adds, the others by shifts and adds."""
     inner = columns(node, bind)
@@ -83,4 +73,4 @@ def _cost(node: ir.Node, bind: Mapping[str, int]) -> Cost:
     )
 
 
-OP = DialectOp("RoutedMoE", RoutedMoE, _shape, _cost)
+OP = DialectOp("RoutedMoE", RoutedMoE, product_shape(0, 2), _cost)

@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir as ir
 
 from addax.ir import Op, attribute, constant, static_shape
-from addax.ir.dialect import DOMAIN, operators
+from addax.ir.dialect import DOMAIN
 from addax.ir.numbers import PackedBinary, PackedCodebook
 from addax.passes._shift.sites import Site
 
@@ -62,11 +62,7 @@ def _product(op: Op, rows: ir.Value, packed: Packed, name: str) -> ir.Value:
         constants = [("codes", packed.codes), ("table", packed.table)]
     constants += [("multipliers", packed.multipliers), ("scale", packed.scale)]
     values = [op.initializer(array, f"{name}.{what}") for what, array in constants]
-    name = operator_of(packed)
-    made: ir.Value = getattr(domain, name)(rows, *values, **attributes)
-    node = made.producer()
-    if node is not None:
-        operators()[name].shape(node)
+    made: ir.Value = getattr(domain, operator_of(packed))(rows, *values, **attributes)
     return made
 
 

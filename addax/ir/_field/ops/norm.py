@@ -1,6 +1,6 @@
 """Means and normalizations: rational but for the square root, an oracle."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
@@ -9,9 +9,9 @@ import numpy as np
 from addax.errors import UnsupportedOpError
 from addax.ir._field.ops.activation import number
 from addax.ir._field.ops.arithmetic import exponential, quotient, square_root
+from addax.ir._field.reductions import add_reduction
 from addax.ir._field.residues import PRIME, Residues, inverse
 from addax.ir._field.table import FieldSite
-from addax.ir._judge.ops.layout import numbers
 from addax.ir._judge.ops.norm import EPSILON, along_channels, last_axes
 from addax.ir._judge.table import Kernels
 
@@ -41,35 +41,17 @@ def standardized(
     return y * scale % PRIME, average, scale
 
 
-def _add(name: str, call: Callable[[Residues, tuple[int, ...], FieldSite], Residues]) -> None:
-    def reduction(
-        x: Any,
-        where: Any = None,
-        /,
-        *,
-        axes: Sequence[int] | None = None,
-        keepdims: int = 1,
-        noop_with_empty_axes: int = 0,
-        site: FieldSite,
-    ) -> Any:
-        x = np.asarray(x)
-        chosen = numbers(where) if where is not None else numbers(axes or ())
-        if not chosen and noop_with_empty_axes:
-            return call(x[None], (0,), site)[0]
-        chosen = chosen or tuple(range(x.ndim))
-        result = call(x, chosen, site)
-        return result if keepdims else np.squeeze(result, chosen)
-
-    KERNELS.add(name, reduction)
-
-
 def _sum_of_squares(x: Residues, axes: tuple[int, ...], site: FieldSite) -> Residues:
     return np.asarray((x * x % PRIME).sum(axis=axes, keepdims=True) % PRIME)
 
 
-_add("ReduceMean", lambda x, axes, site: mean(x, axes))
-_add("ReduceSumSquare", _sum_of_squares)
-_add("ReduceL2", lambda x, axes, site: square_root(_sum_of_squares(x, axes, site), site=site))
+add_reduction(KERNELS, "ReduceMean", lambda x, axes, site: mean(x, axes))
+add_reduction(KERNELS, "ReduceSumSquare", _sum_of_squares)
+add_reduction(
+    KERNELS,
+    "ReduceL2",
+    lambda x, axes, site: square_root(_sum_of_squares(x, axes, site), site=site),
+)
 
 
 @KERNELS.op("GlobalAveragePool")

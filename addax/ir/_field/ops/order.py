@@ -3,7 +3,7 @@
 Sums of oracles stand for multisets, so that the padding of a pool, and -inf, count for nothing.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import product as cartesian
 from typing import Any
 
@@ -12,9 +12,9 @@ import numpy as np
 from addax.errors import UnsupportedOpError
 from addax.ir._field.constants import lifted
 from addax.ir._field.element import element
+from addax.ir._field.reductions import add_reduction
 from addax.ir._field.residues import PRIME, Residues
 from addax.ir._field.table import FieldSite
-from addax.ir._judge.ops.layout import numbers
 from addax.ir._judge.ops.window import Window, surrounded
 from addax.ir._judge.table import Kernels
 
@@ -36,30 +36,8 @@ def largest(x: Residues, axes: tuple[int, ...], site: FieldSite) -> Residues:
     return site.oracle("Largest", sums)
 
 
-def _add(name: str, call: Callable[[Residues, tuple[int, ...], FieldSite], Residues]) -> None:
-    def reduction(
-        x: Any,
-        where: Any = None,
-        /,
-        *,
-        axes: Sequence[int] | None = None,
-        keepdims: int = 1,
-        noop_with_empty_axes: int = 0,
-        site: FieldSite,
-    ) -> Any:
-        x = np.asarray(x)
-        chosen = numbers(where) if where is not None else numbers(axes or ())
-        if not chosen and noop_with_empty_axes:
-            return x
-        chosen = chosen or tuple(range(x.ndim))
-        result = call(x, chosen, site)
-        return result if keepdims else np.squeeze(result, chosen)
-
-    KERNELS.add(name, reduction)
-
-
-_add("ReduceMax", largest)
-_add("ReduceMin", lambda x, axes, site: -largest(-x % PRIME, axes, site) % PRIME)
+add_reduction(KERNELS, "ReduceMax", largest)
+add_reduction(KERNELS, "ReduceMin", lambda x, axes, site: -largest(-x % PRIME, axes, site) % PRIME)
 
 
 @KERNELS.op("ArgMin")
