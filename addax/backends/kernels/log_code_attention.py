@@ -24,9 +24,9 @@ from addax.backends.kernels.wide import (
 )
 from addax.backends.tvm.builder import (
     Builder,
+    Pointer,
     Value,
     absolute,
-    both,
     cast,
     maximum,
     minimum,
@@ -62,6 +62,9 @@ ATTENTION = {
     "scale": "float32",
     "steps": "float32",
 }
+Place = Callable[[Value], Value]  # of a block: where it begins
+Load = Callable[[Pointer, Value, Value], Value]  # 16 floats of a row
+Inside = Callable[[Value, Value, Value], Value]  # 16 floats, another number beyond the row
 _LOG2_E = 1.4426950408889634
 _BLOCK = 64  # columns of codes at once: the bytes of the widest register
 
@@ -125,30 +128,51 @@ def _write_codes(k: Builder, row: Value, at: Value, padded: Value) -> None:
     """The codes of a row of scores, as bytes; `last` where there are no scores."""
     length = k["length"]
     start, mask_start = k.bind(row * length), k.bind(row * k["mask_row"])
-
-    def scores(first: Value) -> Value:
-        s = partial_load(k, k["scores"], start, first, length)
-        mask = k.register("float32", WIDE)
-        with k.choice(k["mask_column"] == 1) as wide:
-            with wide.then():
-                mask.set(partial_load(k, k["mask"], mask_start, first, length))
-            with wide.otherwise():
-                mask.set(floats(k["mask"].load(mask_start)))
-        return k.bind(s * floats(k["scale"]) + mask.get())
-
-    highest = k.register("float32", WIDE, floats(LOWEST))
-    with k.loop((length + WIDE - 1) // WIDE) as block:
-        there = exist(block * WIDE, length)
-        highest.set(maximum(highest.get(), select(there, scores(block * WIDE), floats(LOWEST))))
-    top = floats(k.bind(largest_lane(highest.get())))
     last = floats(k.bind(cast(k["last"], "float32")))
     rate = floats(k.bind(k["steps"] * vector(_LOG2_E, "float32", 1)))
-    with k.loop(padded // WIDE) as block:
-        code = k.bind((top - scores(block * WIDE)) * rate)
-        # Less than, not the minimum: NaN becomes the last code, and no index.
-        inside = both(exist(block * WIDE, length), code < last)
-        codes = rounded(select(inside, code, last))
-        k["codes"].store(at + block * WIDE, cast(codes, "uint8", WIDE), WIDE)
+
+    def row_of(blocks: Value, place: Place, load: Load, there: Inside) -> None:
+        def scores(first: Value) -> Value:
+            s = load(k["scores"], start, first)
+            mask = k.register("float32", WIDE)
+            with k.choice(k["mask_column"] == 1) as wide:
+                with wide.then():
+                    mask.set(load(k["mask"], mask_start, first))
+                with wide.otherwise():
+                    mask.set(floats(k["mask"].load(mask_start)))
+            return k.bind(s * floats(k["scale"]) + mask.get())
+
+        highest = k.register("float32", WIDE, floats(LOWEST))
+        with k.loop(blocks) as block:
+            first = k.bind(place(block))
+            highest.set(maximum(highest.get(), there(first, scores(first), floats(LOWEST))))
+        top = floats(k.bind(largest_lane(highest.get())))
+        with k.loop(blocks) as block:
+            first = k.bind(place(block))
+            code = k.bind((top - scores(first)) * rate)
+            # Less than, not the minimum: NaN becomes the last code, and no index.
+            codes = rounded(there(first, select(code < last, code, last), last))
+            k["codes"].store(at + first, cast(codes, "uint8", WIDE), WIDE)
+
+    with k.loop(length // WIDE, padded // WIDE) as block:
+        beyond = cast(vector(k["last"], "int32", WIDE), "uint8", WIDE)
+        k["codes"].store(at + block * WIDE, beyond, WIDE)
+    with k.choice(length >= WIDE) as long:
+        with long.then():
+            # The last block overlaps the one before it, rather than reach beyond the row.
+            row_of(
+                (length + WIDE - 1) // WIDE,
+                lambda block: minimum(block * WIDE, length - WIDE),
+                lambda pointer, begin, first: pointer.load(begin + first, WIDE),
+                lambda _first, value, _beyond: value,
+            )
+        with long.otherwise():
+            row_of(
+                k.bind(minimum(length, 1)),
+                lambda block: block * WIDE,
+                lambda pointer, begin, first: partial_load(k, pointer, begin, first, length),
+                lambda first, value, beyond: select(exist(first, length), value, beyond),
+            )
 
 
 def _look_up(k: Builder, isa: Vocabulary, table: Table, at: Value, padded: Value) -> Value:
