@@ -2,7 +2,6 @@
 
 import math
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
@@ -17,7 +16,7 @@ from addax.errors import BuildError, EvaluationError, InputError
 from addax.ir.cost import total_cost
 from addax.ir.model import clone
 from addax.ir.shapes import infer_shapes
-from addax.ir.statistics import CALIBRATION, EXECUTOR, FITS, HAS_KERNEL, TELL
+from addax.ir.statistics import CALIBRATION, EXECUTOR, HAS_KERNEL, TELL
 from addax.planner import Budget, Verdict
 from addax.runtime.calibrate import Batches
 from addax.runtime.cost_table import CostTable, cost_table
@@ -57,13 +56,11 @@ class HostLaboratory:
         self._original = clone(model)
         self.fitting, self._judging = split(model, batches)
         self.workload = first_sample(model, self.fitting)
-        self._folder = tempfile.TemporaryDirectory(prefix="addax-fits-")
         self.facts: Mapping[str, Any] = {
             TELL: tell,
             EXECUTOR: executor,
             HAS_KERNEL: delivery.has_kernel(),
             CALIBRATION: self.fitting,
-            FITS: self._folder.name,
         }
 
     @property

@@ -15,8 +15,6 @@ from addax.passes._pipeline import Pipeline, run_pipeline
 from addax.passes.choices import FAMILIES, exact_steps
 from addax.planner import Budget, Planner, PlanRecord
 
-_KEPT = "laboratory"  # whose folder of fits lives as long as it does
-
 Runner = Callable[[ir.Model, Delivery], Callable[..., Any]]
 
 
@@ -104,5 +102,5 @@ class Asked:
             exact, self.budget, lab, families=tuple(self.families), options=self.families, tell=tell
         )
         made = planner.plan()
-        facts |= {**lab.facts, _KEPT: lab}
+        facts |= made.facts
         return Pipeline((*exact_steps(), *made.steps)), made.record

@@ -6,10 +6,10 @@ compared differs, or a fault was found; 4 a comparison was left undecided; 130 i
 
 import sys
 
-from addax.cli import comparing, compiling, debugging, targets
+from addax.cli import comparing, compiling, debugging, measuring, targets
 from addax.cli._options import app
 
-__all__ = ["app", "comparing", "compiling", "debugging", "main", "targets"]
+__all__ = ["app", "comparing", "compiling", "debugging", "main", "measuring", "targets"]
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ import onnx_ir as ir
 CALIBRATION, NOTES = "calibration", "notes"
 LAYERS = "layers"  # a list of `Layer`
 PLACES = "places"  # for each of these, the nodes that multiply by its codes
-FITS = "fits"  # a folder where fits are kept for as long as somebody needs them again
+TRIALS = "trials"  # layers in formats that were fitted before, by the names of both
 HAS_KERNEL = "has kernel"  # says of a node of the dialect whether the target has a kernel for it
 TELL, EXECUTOR = (
     "tell",

@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from addax.errors import BudgetError, OptionError
 from addax.ir.cost import weight_bytes
+from addax.ir.statistics import TRIALS
 from addax.passes.choices import Asked, Offer, Place, find_places, realized, steps_for
 from addax.planner.budget import Budget
 from addax.planner.curves import Curve, curves_of, predicted_error
@@ -24,7 +25,7 @@ from addax.planner.search import Picked, Rest, Search
 FORMATS = ("fitted4", "binary3", "fitted2")
 """Formats of codes that layers are tried in: one for each number of bits."""
 
-_ROUNDS = 8  # plans that are made and judged, at most
+_ROUNDS = 6  # plans that are made and judged, at most
 _CLOSE = 0.9  # a plan that uses so much of its budget is not improved any more
 _MARGIN = 0.97
 _APART = 1.08  # errors nearer than that are not told apart
@@ -38,11 +39,13 @@ class Planned:
         steps: The families that shall run after the exact ones, with their layers.
         model: The model that they make.
         record: For reports.
+        facts: What the families need for the same again, without fitting anything anew.
     """
 
     steps: tuple[Any, ...]
     model: ir.Model
     record: PlanRecord
+    facts: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ class Planner:
         self._asked = Asked(
             tuple(families), tuple(formats), lab.fitting, lab.workload, dict(options), tell
         )
+        self._facts = {**lab.facts, TRIALS: self._asked.trials}
         self._made: dict[tuple[tuple[str, str], ...], _Candidate] = {}
 
     def plan(self) -> Planned:
@@ -107,7 +111,7 @@ class Planner:
         best = self._chosen() if places else self._judged({})
         self._tell("planning: the frontier")
         record = self._record(best, began)
-        return Planned(best.steps, best.model, record)
+        return Planned(best.steps, best.model, record, self._facts)
 
     def _require_costs(self) -> None:
         if self._budget.needs_latency and self._lab.seconds("fp32", 1, 1, 4) is None:
@@ -183,7 +187,7 @@ class Planner:
         if key not in self._made:
             steps = steps_for(self._offers(picked), self._options)
             self._tell(f"planning: trying plan {len(self._made) + 1}")
-            model, _ = realized(self._model, steps, self._lab.facts)
+            model, _ = realized(self._model, steps, self._facts)
             self._made[key] = _Candidate(picked, steps, model, self._lab.judge(model))
         return self._made[key]
 
@@ -211,7 +215,7 @@ class Planner:
     def _record(self, best: _Candidate, began: float) -> PlanRecord:
         lab, search = self._lab, self._search
         scale = best.verdict.error / best.predicted if best.predicted else 1.0
-        predicted, nothing = search.totals(best.picked), search.totals({})
+        predicted = search.totals(best.picked)
         known = predicted.seconds is not None
         left = {curve.place.name: curve.choices[0] for curve in self._curves}
         nothing = search.totals(left)

@@ -11,8 +11,18 @@ from dataclasses import dataclass
 from addax.backends.rates import RATES, predict
 from addax.backends.targets import TARGETS
 from addax.errors import BuildError
+from addax.runtime.measured_costs import MeasuredCosts, load
 
 HERE = ("host", "portable", "tvm")
+_KNOWN = "avx512"  # the set that the rates of others are shares of
+_SHARES: Mapping[str, float] = {
+    # Products of bytes that an instruction sums, times those that start in a cycle, over 128.
+    "avx2": 0.25,
+    "neondot": 0.25,
+    "neon": 0.125,
+    "scalar": 1 / 64,
+    "nomul": 1 / 128,
+}
 
 
 @dataclass(frozen=True)
@@ -22,56 +32,56 @@ class CostTable:
     Attributes:
         isa: The instruction set.
         about: Where the figures come from, in words.
-        share: Of the speed of the instruction set that the rates are of: for sets without any.
-        rates_of: The instruction set that the rates are of.
+        rates_of: The instruction set whose rates are taken.
+        share: Of these that the instruction set reaches.
+        measured: Figures of this machine, which come first.
     """
 
     isa: str
     about: str
-    rates_of: str
+    rates_of: str = _KNOWN
     share: float = 1.0
+    measured: MeasuredCosts | None = None
 
     def seconds(self, form: str, rows: int, weights: int, stored: int) -> float:
         """Of one layer; infinite for a form that is not known."""
-        found = predict(self.rates_of, form, rows, weights, stored)
-        return math.inf if found is None else 1e-6 * found / self.share
+        if self.measured is not None:
+            found = self.measured.of(form, rows, weights)
+            if found is not None:
+                return found
+        micros = predict(self.rates_of, form, rows, weights, stored)
+        return math.inf if micros is None else 1e-6 * micros / self.share
 
 
 def cost_table(target: str) -> CostTable | None:
     """The table of a target; None for GPUs, about which nothing is known."""
     name = target.partition("{")[0]
     if name in HERE:
-        isa = _here()
+        isa = this_set()
+        if (measured := load(isa)) is not None:
+            return CostTable(isa, measured.about, measured=measured)
     elif name in TARGETS and TARGETS[name].sets:
         isa = TARGETS[name].sets[0].name
     else:
         return None
     if isa in RATES:
-        about = f"rates of one server processor with {isa}, shipped; `addax measure` finds yours"
+        about = f"rates of one server processor with {isa}; `addax measure` finds those of yours"
         return CostTable(isa, about, isa)
-    known, share = "avx512", _SHARES.get(isa)
+    share = _SHARES.get(isa)
     if share is None:
         return None
     about = (
-        f"a model for {isa}: {share:.0%} of what is known of {known}, by the width of its registers"
+        f"a model for {isa}, not measured: {share:.3g} of the rates of {_KNOWN}, by how many "
+        "products an instruction sums"
     )
-    return CostTable(isa, about, known, share)
+    return CostTable(isa, about, share=share)
 
 
-_SHARES: Mapping[str, float] = {
-    # Products that one instruction sums, times those that a processor starts in a cycle.
-    "avx2": 0.25,
-    "neondot": 0.25,
-    "neon": 0.1,
-    "scalar": 0.02,
-    "nomul": 0.01,
-}
-
-
-def _here() -> str:
+def this_set() -> str:
+    """The instruction set of this machine's kernels; the plain one where none can be built."""
     from addax.runtime.kernels import best_target
 
     try:
         return best_target().sets[0].name
     except BuildError:
-        return "avx2"
+        return "scalar"

@@ -1,11 +1,12 @@
 """The work of shift-add: which formats, in which order, on which activations."""
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import onnx_ir as ir
 
-from addax.ir.statistics import CALIBRATION, EXECUTOR, FITS, TELL, Calibration
+from addax.ir.statistics import CALIBRATION, EXECUTOR, TELL, TRIALS, Calibration
 from addax.passes._shift.fitting import Fitter, Trial
 from addax.passes._shift.moments import Moments
 from addax.passes._shift.planning import all_formats, formats_of, plan_formats
@@ -55,6 +56,9 @@ class Work:
             notes: Where to put what the user must know.
         """
         options = self._options
+        if (known := self._fitted_before(targets)) is not None:
+            yield from known
+            return
         if self._calibration is None:
             notes.append(_UNCOMPENSATED)
         asked = dict(options.formats or ())
@@ -74,13 +78,21 @@ class Work:
                     notes += [f"{where}: {said}" for said in (*trial.notes, *trial.fitted.notes)]
                     yield trial
 
+    def _fitted_before(self, targets: Sequence[Target]) -> Iterator[Trial] | None:
+        """The trials that were made when formats were chosen; None if not all are there."""
+        asked, made = dict(self._options.formats or ()), self._facts.get(TRIALS, {})
+        if not asked or not asked.items() <= made.keys():
+            return None
+        found = ((target, made[target.name, asked[target.name]]) for target in targets)
+        return (dataclasses.replace(trial, target=t.refreshed()) for t, trial in found)
+
     def _fitter(self, *, sequential: bool) -> Fitter:
         options, known = self._options, self._calibration
         return Fitter(
             None if known is None else Moments(self._model, known, sequential=sequential),
             FitOptions(compensate=options.compensate, damping=options.damping),
             self._facts.get(EXECUTOR),
-            options.folder or self._facts.get(FITS),
+            options.folder,
             self._facts.get(TELL, lambda _: None),
         )
 

@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from addax.ir.layer_nodes import joules, layer_node
 from addax.ir.query import static_shape
-from addax.ir.statistics import EXECUTOR, FITS, HAS_KERNEL, Observer
+from addax.ir.statistics import EXECUTOR, HAS_KERNEL, Observer
 from addax.passes._family import families, make_options
 from addax.passes._int8 import IntegerWeights, by_tensor, by_token, sampled
 from addax.passes._shift.moments import Moments
@@ -148,12 +148,13 @@ def _codes(
         Moments(model, asked.calibration, sequential=False),
         FitOptions(compensate=options.compensate, damping=options.damping),
         facts.get(EXECUTOR),
-        options.folder or facts.get(FITS),
+        options.folder,
         asked.tell,
     )
     for target, trials in fitter.trials(groups, tried).items():
         for trial in trials:
             fitted = trial.fitted
+            asked.trials[target.name, str(fitted.format)] = trial
             form = f"{'binary' if fitted.format.is_binary else 'codebook'}{fitted.format.bits}"
             stand_in = _stand_in(target, functools.partial(_decoded, fitted))
             yield (

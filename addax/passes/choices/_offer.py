@@ -1,7 +1,7 @@
 """What could be done at a place, and what is asked for."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -73,6 +73,8 @@ class Asked:
         workload: One evaluation whose latency and energy count: one batch of one sample.
         options: Of families, by name: what their text in `allow=` says.
         tell: Called with what is done now.
+        trials: Filled with the layers that were fitted, by their names and formats; for `realized`
+            under `TRIALS` of the facts, so that nothing is fitted twice.
     """
 
     families: tuple[str, ...]
@@ -81,3 +83,4 @@ class Asked:
     workload: Calibration
     options: dict[str, dict[str, Any]]
     tell: Callable[[str], None] = lambda _: None
+    trials: dict[tuple[str, str], Any] = field(default_factory=dict)
