@@ -6,8 +6,8 @@
 #include <stdatomic.h>
 #include <string.h>
 
-#define RUN           4         /* tiles in a task */
-#define ROWS          16        /* tokens in a task */
+#define ROWS          32        /* tokens in a task: what they need and make stays in the cache */
+#define CHUNKS        32        /* tasks that a shared call is divided into, at least */
 #define WORTH_SHARING (1 << 19) /* multiplications; fewer are done before a thread wakes up */
 
 enum { X, EXPERT, FLOATS, FLOAT_BIAS, INTEGERS, SCALE, INTEGER_BIAS, INPUTS };
@@ -24,15 +24,24 @@ struct mixture {
     const uint8_t *integers;
 };
 
-/* One call. Tokens are numbered expert by expert: number m is row order[m] of x and y. */
+/* One call. Tokens are numbered expert by expert: number m is row order[m] of x and y. Tasks are
+   blocks of tokens of one expert times runs of tiles. */
 struct call {
     const struct mixture *layer;
     const float *x;
     float *y;
-    int32_t *order, *sum;
-    float *gathered, *made, *s; /* rows of the first expert; results by number */
-    int8_t *q;
+    int32_t *order;
     int32_t rows, firsts; /* tokens; those of the first expert */
+    int32_t first_blocks, blocks, tiles, tiles_each;
+    atomic_int out_of_memory;
+};
+
+/* One task: tokens that are rows order[0] to order[rows - 1], and tiles first to last-1. */
+struct piece {
+    const int32_t *order;
+    int32_t rows, first, last;
+    int shifts; /* whether they are the second expert's */
+    int lie_together;
 };
 
 static const struct op mixture;
@@ -118,68 +127,87 @@ static OrtStatus *create(const OrtCustomOp *base, OrtApi *api, const OrtKernelIn
 
 /* --- computing --- */
 
-/* The rows of x by number: gathered as they are, or made integers. */
-static void prepare_task(void *user, size_t i) {
-    const struct call *call = user;
-    const struct mixture *layer = call->layer;
-    const int32_t first = (int32_t)i * ROWS, last = least(first + ROWS, call->rows);
-    const size_t columns = (size_t)layer->columns;
-    for (int32_t m = first; m < last; m++) {
-        const float *row = call->x + (size_t)call->order[m] * columns;
-        const int32_t number = m - call->firsts;
-        if (number < 0) {
-            memcpy(call->gathered + (size_t)m * columns, row, columns * sizeof *row);
-            continue;
-        }
-        const size_t at = (size_t)number;
-        ((addax_prepare *)layer->integer->prepare)(row, call->q + at * (size_t)layer->group,
-                                                   call->s + at, call->sum + at, 1, layer->columns,
-                                                   1, layer->group, 0, 1);
-    }
+static struct piece piece_of(const struct call *call, size_t i) {
+    const int32_t block = (int32_t)(i % (size_t)call->blocks);
+    const int32_t run = (int32_t)(i / (size_t)call->blocks);
+    const int shifts = block >= call->first_blocks;
+    const int32_t number =
+        shifts ? call->firsts + (block - call->first_blocks) * ROWS : block * ROWS;
+    const int32_t rows = least(ROWS, (shifts ? call->rows : call->firsts) - number);
+    const int32_t *order = call->order + number;
+    return (struct piece){order,
+                          rows,
+                          run * call->tiles_each,
+                          least((run + 1) * call->tiles_each, call->tiles),
+                          shifts,
+                          order[rows - 1] - order[0] == rows - 1};
 }
 
-/* Some tiles of all tokens of both experts. */
-static void multiply_task(void *user, size_t i) {
-    const struct call *call = user;
+/* The tokens' results, made[rows][outputs], in the columns of the piece's tiles. */
+static void multiply(const struct call *call, const struct piece *piece, float *gathered,
+                     float *made) {
     const struct mixture *layer = call->layer;
-    const int32_t first = (int32_t)i * RUN;
-    const int32_t last = least(first + RUN, ceil_div(layer->outputs, TILE));
-    const int32_t others = call->rows - call->firsts;
-    if (call->firsts)
-        ((addax_float_matmul *)layer->floating->run)(call->gathered, layer->floats, layer->bias[0],
-                                                     call->made, call->firsts, layer->columns,
-                                                     layer->outputs, first, last);
-    if (others)
-        ((addax_linear *)layer->integer->run)(
-            call->q, call->s, call->sum, layer->integers, NULL, NULL, layer->scale,
-            call->made + (size_t)call->firsts * (size_t)layer->outputs, NULL, NULL, others,
-            layer->outputs, 1, layer->group, first, last);
+    const size_t columns = (size_t)layer->columns;
+    const float *x = call->x + (size_t)piece->order[0] * columns;
+    if (!piece->lie_together) {
+        for (int32_t m = 0; m < piece->rows; m++)
+            memcpy(gathered + (size_t)m * columns, call->x + (size_t)piece->order[m] * columns,
+                   columns * sizeof *x);
+        x = gathered;
+    }
+    ((addax_float_matmul *)layer->floating->run)(x, layer->floats, layer->bias[0], made,
+                                                 piece->rows, layer->columns, layer->outputs,
+                                                 piece->first, piece->last);
+}
+
+/* The same for tokens whose activations become integers q. */
+static void multiply_integers(const struct call *call, const struct piece *piece, int8_t *q,
+                              float *made) {
+    const struct mixture *layer = call->layer;
+    float s[ROWS];
+    int32_t sum[ROWS];
+    for (int32_t m = 0; m < piece->rows; m++)
+        ((addax_prepare *)layer->integer->prepare)(
+            call->x + (size_t)piece->order[m] * (size_t)layer->columns,
+            q + (size_t)m * (size_t)layer->group, s + m, sum + m, 1, layer->columns, 1,
+            layer->group, 0, 1);
+    ((addax_linear *)layer->integer->run)(q, s, sum, layer->integers, NULL, NULL, layer->scale,
+                                          made, NULL, NULL, piece->rows, layer->outputs, 1,
+                                          layer->group, piece->first, piece->last);
 }
 
 /* Results to the rows of y that they belong to. */
-static void scatter_task(void *user, size_t i) {
-    const struct call *call = user;
-    const struct mixture *layer = call->layer;
-    const size_t outputs = (size_t)layer->outputs;
-    const int32_t first = (int32_t)i * ROWS, last = least(first + ROWS, call->rows);
-    for (int32_t m = first; m < last; m++) {
-        const float *made = call->made + (size_t)m * outputs;
-        float *y = call->y + (size_t)call->order[m] * outputs;
-        if (m < call->firsts) memcpy(y, made, outputs * sizeof *y); /* has its bias */
-        else
-            for (size_t n = 0; n < outputs; n++) y[n] = made[n] + layer->bias[1][n];
+static void scatter(const struct call *call, const struct piece *piece, const float *made) {
+    const size_t outputs = (size_t)call->layer->outputs;
+    const size_t first = (size_t)piece->first * TILE;
+    const size_t count = (size_t)least(piece->last * TILE, call->layer->outputs) - first;
+    const float *bias = call->layer->bias[1] + first;
+    for (int32_t m = 0; m < piece->rows; m++) {
+        const float *from = made + (size_t)m * outputs + first;
+        float *to = call->y + (size_t)piece->order[m] * outputs + first;
+        if (piece->shifts)
+            for (size_t n = 0; n < count; n++) to[n] = from[n] + bias[n];
+        else if (to != from) memcpy(to, from, count * sizeof *to); /* has its bias */
     }
 }
 
-static OrtStatus *run(const OrtKernelContext *context, struct call *call) {
+static void task(void *user, size_t i) {
+    struct call *call = user;
     const struct mixture *layer = call->layer;
-    const int64_t work = (int64_t)call->rows * layer->columns * layer->outputs;
-    const int64_t blocks = ceil_div(call->rows, ROWS);
-    const int is_shared = work > WORTH_SHARING;
-    TRY(run_tasks(context, prepare_task, blocks, is_shared, call));
-    TRY(run_tasks(context, multiply_task, ceil_div(ceil_div(layer->outputs, TILE), RUN), is_shared,
-                  call));
-    return run_tasks(context, scatter_task, blocks, is_shared, call);
+    const struct piece piece = piece_of(call, i);
+    const size_t outputs = (size_t)layer->outputs;
+    const size_t inputs = aligned((size_t)ROWS * (size_t)layer->group * sizeof(float));
+    struct buffer buffer;
+    if (!buffer_take(&buffer, FOR_TASK, inputs + ROWS * outputs * sizeof(float))) {
+        call->out_of_memory = 1;
+        return;
+    }
+    float *made = piece.lie_together ? call->y + (size_t)piece.order[0] * outputs
+                                     : (float *)((char *)buffer.data + inputs);
+    if (piece.shifts) multiply_integers(call, &piece, buffer.data, made);
+    else multiply(call, &piece, buffer.data, made);
+    scatter(call, &piece, made);
+    buffer_give(&buffer, FOR_TASK);
 }
 
 /* Numbers the tokens: those of expert 0 first. */
@@ -189,26 +217,23 @@ static void sort(struct call *call, const int32_t *expert) {
     for (int32_t row = 0; row < call->rows; row++) call->order[next[expert[row] != 0]++] = row;
 }
 
-static OrtStatus *with_buffer(const OrtKernelContext *context, struct call *call,
-                              const int32_t *expert) {
-    const size_t rows = (size_t)call->rows, numbers = aligned(rows * 4);
-    const size_t gathered = aligned(rows * (size_t)call->layer->columns * sizeof(float));
-    const size_t made = aligned(rows * (size_t)call->layer->outputs * sizeof(float));
-    const size_t integers = aligned(rows * (size_t)call->layer->group + ALIGNMENT);
+static OrtStatus *run(const OrtKernelContext *context, struct call *call, const int32_t *expert) {
+    const struct mixture *layer = call->layer;
+    const int is_shared = (int64_t)call->rows * layer->columns * layer->outputs > WORTH_SHARING;
     struct buffer buffer;
-    if (!buffer_take(&buffer, FOR_CALL, 3 * numbers + gathered + made + integers))
+    if (!buffer_take(&buffer, FOR_CALL, (size_t)call->rows * sizeof(int32_t)))
         return ort.CreateStatus(ORT_FAIL, "addax: no memory for tokens");
-    char *at = buffer.data;
-    call->order = (int32_t *)at;
-    call->sum = (int32_t *)(at + numbers);
-    call->s = (float *)(at + 2 * numbers);
-    call->gathered = (float *)(at + 3 * numbers);
-    call->made = (float *)(at + 3 * numbers + gathered);
-    call->q = (int8_t *)(at + 3 * numbers + gathered + made);
+    call->order = buffer.data;
     sort(call, expert);
-    OrtStatus *status = run(context, call);
+    call->first_blocks = ceil_div(call->firsts, ROWS);
+    call->blocks = call->first_blocks + ceil_div(call->rows - call->firsts, ROWS);
+    call->tiles = ceil_div(layer->outputs, TILE);
+    call->tiles_each = ceil_div(call->tiles, is_shared ? ceil_div(CHUNKS, call->blocks) : 1);
+    const int64_t tasks = (int64_t)call->blocks * ceil_div(call->tiles, call->tiles_each);
+    OrtStatus *status = run_tasks(context, task, tasks, is_shared, call);
     buffer_give(&buffer, FOR_CALL);
-    return status;
+    if (status) return status;
+    return call->out_of_memory ? ort.CreateStatus(ORT_FAIL, "addax: no memory for tokens") : NULL;
 }
 
 static OrtStatus *compute(void *kernel, OrtKernelContext *context) {
@@ -234,7 +259,7 @@ static OrtStatus *compute(void *kernel, OrtKernelContext *context) {
     if (!elements(x.dims, x.rank)) return NULL;
     TRY(ort.GetData(y, (void **)&call.y));
     call.x = x.data;
-    return with_buffer(context, &call, expert.data);
+    return run(context, &call, expert.data);
 }
 
 static OrtStatus *infer(const OrtCustomOp *base, OrtShapeInference *context) {
