@@ -7,9 +7,12 @@ from typing import Any
 from addax.delivery import TARGETS, Delivery, delivery_to
 from addax.errors import OptionError
 from addax.passes._family import families, make_options
+from addax.passes._int8_bits import Widths
 from addax.passes._pipeline import Pipeline, Step
 
 _SHIFT_ADD = "shift-add"
+_INTEGERS = ("int8", "int8-attention")
+_FOLD = "layernorm-reparam"
 
 
 def choose_delivery(target: str, *, measure: bool = False) -> Delivery:
@@ -40,7 +43,7 @@ def make_plan(
 ) -> Pipeline:
     """The pipeline that options of `optimize` ask for; nothing is done before all are valid.
 
-    `settings` are those of "shift-add" that `optimize` has arguments for, by name.
+    `settings` are those of families that `optimize` has arguments for, by name.
 
     Raises:
         OptionError: If an option does not exist or does not fit the others.
@@ -81,15 +84,41 @@ def _set(allowed: dict[str, Step], settings: Mapping[str, Any]) -> None:
     given = {name: value for name, value in settings.items() if value is not None}
     if not given:
         return
-    step = allowed.get(_SHIFT_ADD)
+    bits = given.get("bits")
+    integers = [name for name in _INTEGERS if name in allowed]
+    if integers and isinstance(bits, str) and (bits[:1] == "w" or _SHIFT_ADD not in allowed):
+        _set_integers(allowed, integers, bits)
+        del given["bits"]
+    if given:
+        _give(allowed, _SHIFT_ADD, given)
+
+
+def _set_integers(allowed: dict[str, Step], names: Sequence[str], bits: str) -> None:
+    """Bits such as "w4a4" to the families that make integers, and to the fold before them."""
+    widths = Widths.parse(bits)
+    for name in names:
+        _give(allowed, name, {"bits": bits})
+    if _FOLD in allowed and widths.is_narrow:
+        had = dict(allowed[_FOLD].options)
+        wanted = {"bits": widths.activations, "share": "best"}
+        _give(allowed, _FOLD, {name: x for name, x in wanted.items() if name not in had})
+
+
+def _give(allowed: dict[str, Step], family: str, given: Mapping[str, Any]) -> None:
+    """Set options of a family.
+
+    Raises:
+        OptionError: If it is not allowed, or has one of them in its text already.
+    """
+    step = allowed.get(family)
     names = ", ".join(f"{name}=" for name in given)
     if step is None:
-        raise OptionError(f"{names} is an option of allow=({_SHIFT_ADD!r},), which is not allowed")
+        raise OptionError(f"{names} is an option of allow=({family!r},), which is not allowed")
     if twice := given.keys() & dict(step.options).keys():
-        raise OptionError(f"{', '.join(sorted(twice))} of {_SHIFT_ADD} is given twice: {step}")
-    options = dict(step.options) | given
+        raise OptionError(f"{', '.join(sorted(twice))} of {family} is given twice: {step}")
+    options = dict(step.options) | dict(given)
     make_options(step.family, options)
-    allowed[_SHIFT_ADD] = Step(step.family, tuple(options.items()))
+    allowed[family] = Step(step.family, tuple(options.items()))
 
 
 def _choose(option: str, name: Any, known: Sequence[str]) -> None:

@@ -100,6 +100,13 @@ class Histograms(ChannelRanges):
         """h of each channel, [width]: how far a quantile may be from that of the rows."""
         return np.ldexp(1.0, self._exponent)
 
+    def filled(self, channel: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """The middles of the bins of a channel that hold something, sorted, and their counts."""
+        places = np.flatnonzero(self._counts[channel])
+        middles = (self._start[channel] + places + 0.5) * self.resolution[channel]
+        inside = np.clip(middles, self.low[channel], self.high[channel])
+        return inside, self._counts[channel, places]
+
     def quantiles(self, share: float) -> tuple[np.ndarray, np.ndarray]:
         """The numbers that 1 - share and share of a channel's numbers do not exceed, [width] each.
 

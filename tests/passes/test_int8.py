@@ -169,7 +169,7 @@ def test_errors_are_measured_on_some_rows_of_every_batch():
         ("int8{smallest=0}", "smallest must be a whole number, 1 or more; got 0"),
         ("int8{skip='head'}", r"skip must be a tuple of names, such as \('head',\); got 'head'"),
         ("int8{max_error=-1}", "max_error must be a positive number or None; got -1"),
-        ("int8{bits=4}", "has no option bits"),
+        ("int8{bits=4}", "bits must be a text such as 'w8a8' or 'w4a4'"),
     ],
 )
 def test_options_are_validated(text, said):

@@ -10,6 +10,7 @@ from addax.passes.fit._allocate import Choice, Plan, allocate
 from addax.passes.fit._crew import fit_all, fit_each
 from addax.passes.fit._format import Format
 from addax.passes.fit._importance import allocate_by_importance, paper_importance
+from addax.passes.fit._integers import compensated_integers
 from addax.passes.fit._job import FitOptions, Fitted, Job
 from addax.passes.fit._layer import fit
 
@@ -22,6 +23,7 @@ __all__ = [
     "Plan",
     "allocate",
     "allocate_by_importance",
+    "compensated_integers",
     "fit",
     "fit_all",
     "fit_each",

@@ -7,15 +7,22 @@ product. Weights stand transposed, [K, N].
 """
 
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from addax.passes.fit._job import Array
-from addax.passes.fit._scheme import Levels
 
 BLOCK = 128
 """Columns whose effect on the later ones is one product."""
+
+
+class Levels(Protocol):
+    """What weights may be."""
+
+    def nearest(self, target: Array) -> tuple[npt.NDArray[np.uint8], Array]:
+        """Codes and values of the levels nearest to target[N]."""
 
 
 def compensate(

@@ -12,6 +12,7 @@ from addax.ir.shapes import infer_shapes
 from tests.ir.dialect.running import model_of, run, session_of
 from tests.ir.dialect.test_linear import layer
 from tests.ir.dialect.test_mixture import mixture
+from tests.ir.dialect.test_static_int8_matmul import static_layer
 
 FLOAT, INT8, INT32 = ir.DataType.FLOAT, ir.DataType.INT8, ir.DataType.INT32
 
@@ -27,6 +28,7 @@ def examples(rng):
     yield layer("codebook4", 33, 40, rng)[0], x
     yield layer("binary3", 33, 40, rng)[0], x
     yield layer("int8", 33, 40, rng)[0], x
+    yield static_layer(33, 40, rng)[0], x
     expert = np.array([0, 1, 0], np.int32)
     yield mixture(40, 5, rng)[0], x | {"expert": expert}
     select = {"expert": (INT32, ["B"]), "a": (FLOAT, ["B", 2]), "b": (FLOAT, ["B", 2])}
