@@ -113,8 +113,10 @@ class HostLaboratory:
         try:
             score = float(metric(watched))
         except Exception as error:
-            error.add_note("this was raised by the metric of the Budget, called with a model")
-            raise
+            raise EvaluationError(
+                f"Budget: the metric raised {type(error).__name__} when it was called with a "
+                f"model: {error}"
+            ) from error
         if math.isnan(score):
             raise EvaluationError(
                 "Budget: the metric gave NaN for a model; expected a number that is better if "
