@@ -34,6 +34,26 @@ def made(monkeypatch):
     monkeypatch.setattr(module, "host_kernels", lambda: Kernels(reference_library()))
 
 
+@pytest.fixture
+def no_kernels(made, monkeypatch):
+    """A machine that cannot build kernels, so that nothing is converted for minimal builds."""
+
+    def fail():
+        raise BuildError("no compiler")
+
+    monkeypatch.setattr(module, "host_kernels", fail)
+
+
+@pytest.fixture
+def no_kernels(made, monkeypatch):
+    """A machine that cannot build kernels, so that nothing is converted for minimal builds."""
+
+    def fail():
+        raise BuildError("no compiler")
+
+    monkeypatch.setattr(module, "host_kernels", fail)
+
+
 def files(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
@@ -65,7 +85,7 @@ def test_save_writes_a_folder_beside_the_model(made, tmp_path):
         Session(folder / "model.ort")
 
 
-def test_a_folder_that_is_there_is_kept(made, tmp_path):
+def test_a_folder_that_is_there_is_kept(no_kernels, tmp_path):
     save_project(layer("int8", 8, 40), PHONE, tmp_path / "m.onnx")
     folder = folder_beside(tmp_path / "m.onnx", PHONE.name)
     (folder / "build").mkdir()
@@ -119,13 +139,7 @@ def test_without_machine_code_nothing_is_written(monkeypatch, tmp_path):
     assert set() == files(tmp_path)
 
 
-def test_without_kernels_of_this_machine_there_is_no_small_model(
-    made, monkeypatch, tmp_path, caplog
-):
-    def fail():
-        raise BuildError("no compiler")
-
-    monkeypatch.setattr(module, "host_kernels", fail)
+def test_without_kernels_of_this_machine_there_is_no_small_model(no_kernels, tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         save_project(layer("int8", 8, 40), PHONE, tmp_path / "m.onnx")
     assert "no model in ORT format, since this machine has no kernels: no compiler" in caplog.text

@@ -1,6 +1,7 @@
 """Kernels of this machine: what is built, what falls back to bodies, what is told."""
 
 import ctypes
+import functools
 import importlib.util
 import logging
 import subprocess
@@ -30,20 +31,42 @@ KERNELS = Path(__file__).parents[1] / "backends/ort/kernels.c"
 def reference_object(target: Target) -> dict[str, bytes]:
     """The kernels in plain loops, compiled under the name of an instruction set."""
     (isa,) = target.sets
-    text = KERNELS.read_text("utf-8").replace("_scalar", f"_{isa.name}")
+    return {f"{isa.name}.o": compiled(isa.name)}
+
+
+@functools.cache
+def compiled(isa: str) -> bytes:
+    text = KERNELS.read_text("utf-8").replace("_scalar", f"_{isa}")
     with tempfile.TemporaryDirectory() as folder:
         source, made = Path(folder, "kernels.c"), Path(folder, "kernels.o")
         source.write_text(text, "utf-8")
-        command = [*find_compiler().command, "-c", "-O2", "-fPIC", str(source), "-o", str(made)]
+        command = [*find_compiler().command, "-c", "-O1", "-fPIC", str(source), "-o", str(made)]
         subprocess.run(command, check=True)
-        return {f"{isa.name}.o": made.read_bytes()}
+        return made.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """A cache that is empty before the first test of this file."""
+    return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture
-def no_tvm(monkeypatch, tmp_path):
-    """An empty cache, and the plain kernels in place of TVM's."""
-    monkeypatch.setenv("ADDAX_CACHE", str(tmp_path))
+def no_tvm(monkeypatch, cache):
+    """The plain kernels in place of TVM's, in a cache of their own."""
+    monkeypatch.setenv("ADDAX_CACHE", str(cache))
     monkeypatch.setattr(module, "machine_code", reference_object)
+
+
+@pytest.fixture(scope="module")
+def cache_without_kernels(tmp_path_factory):
+    """A cache that has at most what asks the processor."""
+    return tmp_path_factory.mktemp("probe")
+
+
+@pytest.fixture
+def no_kernels(monkeypatch, cache_without_kernels):
+    monkeypatch.setenv("ADDAX_CACHE", str(cache_without_kernels))
 
 
 @pytest.fixture
@@ -88,16 +111,13 @@ def test_a_node_has_a_kernel_only_where_kernels_can_be_had(no_tvm, monkeypatch):
     assert not module.has_host_kernel()(node)
 
 
-def test_without_tvm_it_says_what_to_install(monkeypatch, tmp_path):
-    monkeypatch.setenv("ADDAX_CACHE", str(tmp_path))
+def test_without_tvm_it_says_what_to_install(no_kernels, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(BuildError, match=r"TVM, which is not installed: pip install addax\[tvm\]"):
         host_kernels()
 
 
-def test_tvm_that_fails(monkeypatch, tmp_path):
-    monkeypatch.setenv("ADDAX_CACHE", str(tmp_path))
-
+def test_tvm_that_fails(no_kernels, monkeypatch):
     def fail(target):
         raise TypeError("no such attribute")
 

@@ -174,6 +174,8 @@ def test_names_are_different_and_executors_can_run() -> None:
         fit_all(some_jobs(1), executor=7)
 
 
+@pytest.mark.slow
+@pytest.mark.slow
 def test_a_worker_of_a_cluster_is_killed_and_nothing_is_lost(tmp_path) -> None:
     distributed = pytest.importorskip("distributed")
     jobs = some_jobs(6)
