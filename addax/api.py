@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from addax.backends.tvm.library import Library
     from addax.planner import Budget
     from addax.planning import Asked
+    from addax.report_page import Pictures
     from addax.runtime.calibrate import Batches
     from addax.runtime.kernels import Kernels
     from addax.runtime.session import Session
@@ -230,7 +231,8 @@ def optimize(
             plan,
             ("--certificate certificate.json",) if verify else (),
         )
-        instruments: list[Instrument] = [shown, crash]
+        pictures = _pictures(graph)
+        instruments: list[Instrument] = [shown, crash, pictures.lineage]
         if check is not None:
             instruments.append(CheckEach(graph, check))
         recorder, original = None, None
@@ -264,7 +266,7 @@ def optimize(
         notes = (recorder.summary, *notes)
     after, seconds = Size.of(graph), time.perf_counter() - began
     report = Report.of(str(plan), before, after, statistics, seconds, notes, layers)
-    report = replace(report, plan=record)
+    report = replace(report, plan=record, pictures=pictures)
     original = original if verify else None
     return Optimized(graph, report, delivery, certificate, original)
 
@@ -296,6 +298,12 @@ def _facts(
 
         facts[CALIBRATION] = Batches(graph, calibration, tell)
     return facts
+
+
+def _pictures(graph: ir.Model) -> "Pictures":
+    from addax.report_page import Pictures  # graphs are drawn by what few callers need
+
+    return Pictures.of(graph)
 
 
 def _candidate(model: ir.Model, delivery: Delivery) -> Optimized:

@@ -1,20 +1,25 @@
 """What `optimize` did: sizes before and after, every rule's history, why it declined elsewhere."""
 
+import contextlib
 import io
 import json
-from dataclasses import asdict, dataclass, field
+import os
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 from rich.console import Console
 from rich.table import Table
 
+from addax.errors import ModelFileError
 from addax.ir.cost import Cost, total_cost, weight_bytes
 from addax.ir.statistics import Layer
 from addax.passes._statistics import Statistics
 
 if TYPE_CHECKING:
     from addax.planner import PlanRecord
+    from addax.report_page import Pictures
 
 _REASONS_SHOWN = 3
 _INTEGER_WORK = {
@@ -77,6 +82,7 @@ class Report:
     notes: tuple[str, ...] = ()
     layers: tuple[Layer, ...] = ()
     plan: "PlanRecord | None" = None
+    pictures: "Pictures | None" = field(default=None, repr=False, compare=False)
 
     @staticmethod
     def of(
@@ -117,7 +123,31 @@ class Report:
 
     def to_json(self) -> str:
         """The whole report as one line of JSON."""
-        return json.dumps(asdict(self) | {"rewrites": self.rewrites, "exactness": self.exactness})
+        plain = asdict(replace(self, pictures=None))
+        del plain["pictures"]
+        return json.dumps(plain | {"rewrites": self.rewrites, "exactness": self.exactness})
+
+    def save_html(self, path: str | os.PathLike[str]) -> None:
+        """Write the report as a page of its own: no network, no script, no other file.
+
+        With the plan and its frontier if a budget was given, and the graph before and after.
+
+        Raises:
+            ModelFileError: If it cannot be written; nothing half-written stays.
+        """
+        from addax.report_page import page
+
+        text, place = page(self, self.pictures), Path(path)
+        part = place.with_name(f".{place.name}.part")
+        try:
+            part.write_text(text, "utf-8")
+            part.replace(place)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+            raise ModelFileError(
+                f"expected a place where a report can be written, got {str(path)!r}: {error}"
+            ) from error
 
     def __str__(self) -> str:
         text = io.StringIO()
