@@ -19,7 +19,6 @@ Score = Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], dict[str, float]]
 STRETCHED = "digits, stretched"
 BATCH = 16
 PUBLISHED_CALIBRATION = 32  # images, as in the papers
-SPLIT = 0  # the parts do not depend on the bench's seed
 
 
 @dataclass(frozen=True)
@@ -97,9 +96,10 @@ def deit(seed: int, limit: int | None) -> Task:
     found = list(entry.data(None, BATCH))
     images = np.concatenate([batch.inputs[0] for batch in found])
     labels = np.concatenate([batch.targets for batch in found])
-    apart = _spaced(len(images), 100)
-    mixed = np.random.default_rng(SPLIT).permutation(np.flatnonzero(apart))
-    calibration, tuning, rest = mixed[:64], mixed[64:], np.flatnonzero(~apart)
+    calibrates = _spaced(len(images), 64)
+    others = np.flatnonzero(~calibrates)
+    tunes = _spaced(len(others), 36)
+    calibration, tuning, rest = np.flatnonzero(calibrates), others[tunes], others[~tunes]
     if limit is not None:
         rest = rest[_spaced(len(rest), min(limit, len(rest)))]
     return Task(
