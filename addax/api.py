@@ -21,7 +21,7 @@ import onnx_ir as ir
 from addax import __version__
 from addax.delivery import TARGETS, Delivery
 from addax.errors import InputError
-from addax.frontend import to_ir
+from addax.frontend import STRUCTURE, to_ir
 from addax.ir.certificate import Certificate
 from addax.ir.model import clone
 from addax.ir.shapes import infer_shapes
@@ -86,25 +86,31 @@ class Optimized:
         """Run the model: in ONNX Runtime, or for the target "tvm" as machine code.
 
         Positional arguments are the inputs in order, keywords the inputs by name; tensors of
-        torch or arrays. Returns the output, or a tuple of outputs, as tensors of torch if an
-        argument was one, else as arrays.
+        torch or arrays. A model that was a module of torch takes what its `forward` took, dicts
+        and all, and returns what it returned: a dict, a tuple, a class that torch's pytrees know.
+        Other models return the output, or a tuple of outputs. Values are tensors of torch if an
+        argument was one, else arrays.
 
         Raises:
             InputError: If the arguments do not fit the inputs.
         """
-        session = self.session
-        names = [port.name for port in session.inputs]
+        structure = self.model.meta.get(STRUCTURE)
+        names = [port.name for port in self.session.inputs]
+        if structure is not None and not structure.is_plain(args, kwargs, names):
+            args, kwargs = tuple(structure.inputs(args, kwargs)), {}
         if len(args) > len(names):
             raise InputError(f"expected at most {len(names)} inputs {names}, got {len(args)}")
         feeds = dict(zip(names, args, strict=False))
         if twice := sorted(feeds.keys() & kwargs):
             raise InputError(f"inputs given twice, by position and by name: {twice}")
-        outputs = session.run({k: _as_array(v) for k, v in (feeds | kwargs).items()})
+        outputs = self.session.run({k: _as_array(v) for k, v in (feeds | kwargs).items()})
         values = tuple(outputs.values())
         if any(hasattr(v, "detach") for v in (*args, *kwargs.values())):
             import torch
 
             values = tuple(torch.from_numpy(v) for v in values)
+        if structure is not None:
+            return structure.restore(values)
         return values[0] if len(values) == 1 else values
 
     @cached_property

@@ -9,7 +9,9 @@ import onnx_ir as ir
 
 from addax.errors import OptionError
 
-__all__ = ["to_ir"]
+__all__ = ["STRUCTURE", "to_ir"]
+
+STRUCTURE = "addax.structure"  # what a model's `meta` keeps of a module's form; not in files
 
 
 def to_ir(

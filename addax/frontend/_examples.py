@@ -3,7 +3,7 @@
 import inspect
 import os
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from addax.errors import ExportError, InputError, OptionError
+from addax.frontend._paths import leaves_with_paths
 
 _TORCH = os.path.dirname(torch.__file__)
 
@@ -49,14 +50,19 @@ class Examples:
                 bound = signature.bind(given)
             else:
                 raise InputError(f"{what} does not take these example inputs: {error}") from None
-        for path, leaf in pytree.tree_flatten_with_path(dict(bound.arguments))[0]:
+        _require_tensors(bound, what)
+        return cls(args, named, bound)
+
+
+def _require_tensors(bound: inspect.BoundArguments, what: str) -> None:
+    for name, value in bound.arguments.items():
+        for path, leaf in leaves_with_paths(value):
             if not isinstance(leaf, torch.Tensor | bool | int | float | str | None):
                 raise InputError(
-                    f"example input {_spell(path)!r} of {what} is a {type(leaf).__module__}."
-                    f"{type(leaf).__qualname__}; expected a tensor (torch.from_numpy makes one "
-                    "of an array)"
+                    f"example input {name + pytree.keystr(path)!r} of {what} is a "
+                    f"{type(leaf).__module__}.{type(leaf).__qualname__}; expected a tensor "
+                    "(torch.from_numpy makes one of an array)"
                 )
-        return cls(args, named, bound)
 
 
 def _arguments(given: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -78,12 +84,6 @@ def _takes(signature: inspect.Signature, given: Any) -> bool:
     return True
 
 
-def _spell(path: Sequence[Any]) -> str:
-    """A path into the arguments, as Python writes it: `batch['image'][0]`."""
-    first, *rest = path
-    return f"{first.key}{pytree.keystr(tuple(rest))}"
-
-
 def try_out(module: torch.nn.Module, examples: Examples) -> None:
     """Run a module once as it is, so that a wrong input is told from a module of its own ways.
 
@@ -103,10 +103,11 @@ def try_out(module: torch.nn.Module, examples: Examples) -> None:
             f"{type(module).__name__} does not run on its example inputs {shapes}: "
             f"{first_line(error)}{place(error, module)}; pass inputs that it takes"
         ) from error
-    for path, leaf in pytree.tree_flatten_with_path({"output": results})[0]:
+    for path, leaf in leaves_with_paths(results):
         if not isinstance(leaf, torch.Tensor | None):
             raise ExportError(
-                f"{type(module).__name__} returns a {type(leaf).__qualname__} as {_spell(path)}; "
+                f"{type(module).__name__} returns a {type(leaf).__qualname__} as "
+                f"output{pytree.keystr(path)}; "
                 "a graph returns tensors only: wrap the module in one that leaves it out"
             )
 

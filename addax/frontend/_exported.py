@@ -1,5 +1,6 @@
 """What the exporter leaves, made our own: origins, names of outputs, weights."""
 
+import inspect
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
@@ -10,6 +11,8 @@ import onnx_ir as ir
 import torch
 from torch.utils import _pytree as pytree
 
+from addax.frontend._paths import leaves_with_paths
+from addax.frontend.structure import note_structure
 from addax.ir.model import scopes
 from addax.ir.origin import set_origin
 
@@ -20,10 +23,15 @@ _FRAME = re.compile(r'File "([^"<]+)", line (\d+), in ')
 FindName = Callable[[torch.fx.Node], str | None]
 
 
-def adopt(program: torch.onnx.ONNXProgram, find_name: FindName | None = None) -> ir.Model:
+def adopt(
+    program: torch.onnx.ONNXProgram,
+    find_name: FindName | None = None,
+    signature: inspect.Signature | None = None,
+) -> ir.Model:
     """The model of an exporter's program, independent of it and of the module.
 
-    `find_name` may know a better name for the operator of a node than torch's.
+    `find_name` may know a better name for the operator of a node than torch's; `signature` is
+    that of the module's `forward`.
     """
     model, exported = program.model, program.exported_program
     names = {}
@@ -34,6 +42,7 @@ def adopt(program: torch.onnx.ONNXProgram, find_name: FindName | None = None) ->
     _name_apart(model)
     if exported is not None:
         _name_outputs(model, list(_output_names(exported)))
+        note_structure(model, exported, signature)
     return model
 
 
@@ -123,7 +132,7 @@ def _output_names(program: torch.export.ExportedProgram) -> Iterator[str]:
     if spec is None or spec.num_leaves != len(specs):
         return
     tree = pytree.tree_unflatten(specs, spec)
-    for path, leaf in pytree.tree_flatten_with_path(tree)[0]:
+    for path, leaf in leaves_with_paths(tree):
         if not isinstance(leaf.arg, torch.export.graph_signature.ConstantArgument):
             keys = [re.sub(r"\W+", "_", str(_key(entry))).strip("_") for entry in path]
             if not keys or not keys[0] or keys[0].isdigit():

@@ -79,7 +79,7 @@ def export_module(
     with _evaluating(module), collector.paused():
         try_out(module, examples)
         program = export(module, examples, shapes, opset)
-        return adopt(program) if find_name is None else adopt(program, find_name)
+        return adopt(program, find_name, examples.names.signature)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,8 @@
 """How many tokens each expert should get, by how long it takes."""
 
+import math
 from collections.abc import Mapping
+from typing import Protocol
 
 import onnx_ir as ir
 from torch import Tensor, nn
@@ -10,7 +12,17 @@ from addax.frontend.layers.joining import at_least_one
 from addax.frontend.layers.router import Router
 from addax.ir.cost import PICOJOULES, Cost, cost_of
 
-__all__ = ["balance_loss", "expert_latencies"]
+__all__ = ["LayerTimes", "balance_loss", "expert_latencies"]
+
+_COUNTED = {"adds", "multiplies", "shifts"}
+
+
+class LayerTimes(Protocol):
+    """How long linear layers take on a target."""
+
+    def seconds(self, form: str, rows: int, weights: int, stored: int) -> float:
+        """Of a layer of `weights` numbers in this form, `stored` bytes, on `rows` rows."""
+        ...
 
 
 def balance_loss(model: nn.Module) -> Tensor:
@@ -38,24 +50,46 @@ def balance_loss(model: nn.Module) -> Tensor:
 
 
 def expert_latencies(
-    inputs: int, outputs: int, prices: Mapping[str, float] = PICOJOULES
+    inputs: int,
+    outputs: int,
+    costs: Mapping[str, float] | LayerTimes = PICOJOULES,
+    *,
+    tokens: int = 196,
 ) -> tuple[float, float]:
-    """What a token costs the Mult and the Shift expert of a linear map, by the cost model.
+    """What a token costs the Mult and the Shift expert of a linear map.
+
+        expert_latencies(192, 768)                                           # energy, 45 nm
+        expert_latencies(192, 768, {"multiplies": 1, "adds": 1, "shifts": 1})
+        expert_latencies(192, 768, cost_table("host"))                       # time, here
 
     Args:
         inputs: width of the map's input.
         outputs: width of its output.
-        prices: of one multiply, add, shift and table read, in any unit. The default is the papers'
-            energy; for latency give the times of your target, or measured latencies of the experts
-            in place of this function.
+        costs: prices of one multiply, add and shift, in any unit (the default is the papers'
+            energy); or a table of how long layers take, such as `addax.runtime.cost_table` has of
+            a target: then Mult is a float32 layer, and Shift an int8 one, as the kernels have it.
+        tokens: that are computed at once, for a table.
 
     Raises:
-        OptionError: If the prices are of other things.
+        OptionError: If the prices are of other things, or the table does not know such layers.
     """
     inputs, outputs = at_least_one("inputs", inputs), at_least_one("outputs", outputs)
-    if prices.keys() != PICOJOULES.keys():
+    if isinstance(costs, Mapping):
+        return _by_prices(inputs, outputs, costs)
+    weights, count = inputs * outputs, at_least_one("tokens", tokens)
+    mult = costs.seconds("fp32", count, weights, 4 * weights)
+    shift = costs.seconds("int8", count, weights, weights)
+    if not (math.isfinite(mult) and math.isfinite(shift)):
         raise OptionError(
-            f"expected prices of {', '.join(PICOJOULES)}; got those of "
+            f"expected a table that knows float32 and int8 layers; got {mult} s and {shift} s"
+        )
+    return mult / count, shift / count
+
+
+def _by_prices(inputs: int, outputs: int, prices: Mapping[str, float]) -> tuple[float, float]:
+    if not _COUNTED <= prices.keys() <= PICOJOULES.keys():
+        raise OptionError(
+            f"expected prices of {', '.join(sorted(_COUNTED))}; got those of "
             f"{', '.join(prices) or 'nothing'}"
         )
     x, w, y = (
