@@ -89,6 +89,11 @@ def scalar(value: ir.Value | None) -> Any:
     return number
 
 
+def is_constant_number(value: ir.Value | None) -> bool:
+    """Whether a value is one constant floating number without axes."""
+    return scalar(value) is not None and is_float(value) and rank(value) == 0
+
+
 def is_near(value: ir.Value | None, number: float, beside: ir.Value | None = None) -> bool:
     """Whether `value` is a constant within two units in the last place of `number`.
 

@@ -179,3 +179,8 @@ class Context:
         if found is None:
             raise OptionError(f"{family} needs calibration=batches of real inputs")
         return found
+
+
+def is_number(value: object) -> bool:
+    """Whether an option is a number, and no truth value."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

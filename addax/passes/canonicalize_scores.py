@@ -18,20 +18,17 @@ from addax.ir import (
     Op,
     attribute,
     const,
-    is_float,
     known_rank,
     known_shape,
     producer,
-    rank,
     require,
     rule,
-    scalar,
     single_use,
     static_shape,
 )
 from addax.ir.dialect import DOMAIN
 from addax.ir.model import scopes
-from addax.ir.query import constant_tensor, store_once
+from addax.ir.query import constant_tensor, is_constant_number, store_once
 from addax.ir.rule import EveryNode
 from addax.passes._family import Context, Phase
 
@@ -39,11 +36,6 @@ PHASE = Phase.CANONICAL
 
 _MOVES = ("Transpose", "Reshape", "Squeeze", "Unsqueeze")
 _FAR = 12  # nodes between a scale and the weights that it can be folded into
-
-
-def is_number(s: ir.Value | None) -> bool:
-    """Whether a scale is one constant number without axes."""
-    return scalar(s) is not None and is_float(s) and rank(s) == 0
 
 
 def reaches_weights(value: ir.Value | None) -> bool:
@@ -80,7 +72,7 @@ def is_scaled(value: ir.Value) -> bool:
     return (
         reader.op_type == "Mul"
         and not reader.domain
-        and any(is_number(v) for v in reader.inputs if v is not value)
+        and any(is_constant_number(v) for v in reader.inputs if v is not value)
     )
 
 
@@ -91,7 +83,7 @@ def _product(op: Op, q: ir.Value, k: ir.Value, s: ir.Value) -> ir.Value:
 @rule("canonicalize-scores/scale-of-product", match=_product, exact=Exact.REASSOCIATED)
 def scale_of_product(op: Op, q: ir.Value, k: ir.Value, s: ir.Value, y: ir.Value) -> ir.Value:
     """s (q k) -> (s q) k, or q (s k) where only k comes from weights."""
-    require(is_number(s), "the scale is not one number", s)
+    require(is_constant_number(s), "the scale is not one number", s)
     require(constant_tensor(q) is None and constant_tensor(k) is None, "a factor is constant", q, k)
     if reaches_weights(q):
         return op.MatMul(op.Mul(q, s), k)
@@ -113,11 +105,11 @@ def _scaled_keys(op: Op, q: ir.Value, k: ir.Value, s: ir.Value) -> ir.Value:
 @rule("canonicalize-scores/scale-of-keys", match=_scaled_keys, exact=Exact.REASSOCIATED)
 def scale_of_keys(op: Op, q: ir.Value, k: ir.Value, s: ir.Value) -> ir.Value:
     """q (s k) -> (s q) k."""
-    require(is_number(s), "the scale is not one number", s)
+    require(is_constant_number(s), "the scale is not one number", s)
     require(constant_tensor(q) is None and constant_tensor(k) is None, "a factor is constant", q, k)
     require(producer(q, "Softmax") is None, "the first factor is attention itself", q)
     scaled = producer(q, "Mul")
-    is_known = scaled is not None and is_number(scaled.inputs[1])
+    is_known = scaled is not None and is_constant_number(scaled.inputs[1])
     source = scaled.inputs[0] if scaled is not None and is_known else q
     require(
         is_known or reaches_weights(source) or not reaches_weights(k),
@@ -204,7 +196,7 @@ def run(model: ir.Model, context: Context) -> bool:
         if getattr(scope, "domain", "") == DOMAIN:
             continue  # the bodies of the dialect's operators are what they mean
         for node in list(scope):
-            if node.op_type != "Mul" or node.domain or not is_number(node.inputs[1]):
+            if node.op_type != "Mul" or node.domain or not is_constant_number(node.inputs[1]):
                 continue
             y = node.inputs[0]
             product = producer(y, "MatMul") if y is not None and single_use(y) else None

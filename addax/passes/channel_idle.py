@@ -24,7 +24,7 @@ from addax.ir import Exact, Op, producer, rule, scalar, shape
 from addax.ir.origin import describe
 from addax.ir.rule import EveryNode
 from addax.ir.statistics import NOTES, Calibration, observe_moments
-from addax.passes._family import Context, Phase
+from addax.passes._family import Context, Phase, is_number
 from addax.passes._idle_fit import METHODS, Candidate, Fit
 from addax.passes._linear_layers import Linear, linear, linear_product
 
@@ -57,11 +57,11 @@ class Options:
     correct: bool = True
 
     def __post_init__(self) -> None:
-        if self.ratio is not None and not (_is_number(self.ratio) and 0 < self.ratio <= 1):
+        if self.ratio is not None and not (is_number(self.ratio) and 0 < self.ratio <= 1):
             raise OptionError(
                 f"channel-idle: ratio must be above 0 and at most 1, or None; got {self.ratio!r}"
             )
-        if not (_is_number(self.max_error) and self.max_error > 0):
+        if not (is_number(self.max_error) and self.max_error > 0):
             raise OptionError(
                 f"channel-idle: max_error must be a positive number; got {self.max_error!r}"
             )
@@ -69,10 +69,6 @@ class Options:
             raise OptionError(
                 f"channel-idle: method must be 'auto', 'idle' or 'prune'; got {self.method!r}"
             )
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 # --- finding ------------------------------------------------------------------------------------

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from addax.errors import OptionError
-from addax.ir import Exact, Op, decline, known_shape, producer, require, rule, scalar, single_use
+from addax.ir import Exact, Op, decline, known_shape, producer, require, rule, single_use
 from addax.ir.dialect import DOMAIN
 from addax.ir.model import scopes
-from addax.ir.query import constant_tensor, is_float, rank
+from addax.ir.query import constant_tensor, is_constant_number
 from addax.ir.rule import EveryNode
 from addax.passes._family import Context, Phase
 
@@ -104,7 +104,11 @@ def _sites(scope: ir.Graph | ir.Function) -> Iterator[_Site]:
             continue
         scores, v, s = *root.inputs, None
         scaled = producer(scores, "Mul")
-        if scaled is not None and _is_number(scaled.inputs[1]) and single_use(scaled.outputs[0]):
+        if (
+            scaled is not None
+            and is_constant_number(scaled.inputs[1])
+            and single_use(scaled.outputs[0])
+        ):
             scores, s = scaled.inputs
         inner = producer(scores, "MatMul")
         if inner is None or scores is None or not single_use(scores):
@@ -114,7 +118,3 @@ def _sites(scope: ir.Graph | ir.Function) -> Iterator[_Site]:
             continue
         if all(constant_tensor(value) is None for value in (q, k, v)):
             yield _Site(root, q, k, v, s)
-
-
-def _is_number(value: ir.Value | None) -> bool:
-    return scalar(value) is not None and is_float(value) and rank(value) == 0

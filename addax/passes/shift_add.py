@@ -25,7 +25,7 @@ from addax.ir import Exact, Op, rule
 from addax.ir.dialect import DOMAIN
 from addax.ir.rule import EveryNode
 from addax.ir.statistics import LAYERS, NOTES, PLACES
-from addax.passes._family import Context, Phase
+from addax.passes._family import Context, Phase, is_number
 from addax.passes._shift.lowering import Packed, lower
 from addax.passes._shift.sites import Site
 from addax.passes._shift.targets import Wanted, describe_left, find_targets
@@ -74,7 +74,7 @@ class Options:
         _check_bits(self.bits)
         for name in ("max_bytes", "max_error", "smallest", "damping"):
             value = getattr(self, name)
-            if value is not None and not (_is_number(value) and value > 0):
+            if value is not None and not (is_number(value) and value > 0):
                 raise OptionError(f"shift-add: {name} must be a positive number; got {value!r}")
         for name in ("skip", "include"):
             value = getattr(self, name)
@@ -92,12 +92,8 @@ class Options:
             )
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
 def _check_bits(bits: object) -> None:
-    if bits == "auto" or (_is_number(bits) and _FEWEST <= float(str(bits)) <= _MOST):
+    if bits == "auto" or (is_number(bits) and _FEWEST <= float(str(bits)) <= _MOST):
         return
     if not isinstance(bits, str):
         raise OptionError(
