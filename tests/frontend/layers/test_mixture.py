@@ -19,6 +19,7 @@ from addax.frontend.layers import (
     expert_latencies,
     freeze,
 )
+from addax.runtime.cost_table import CostTable
 
 LAYERS = {
     "linear": lambda **more: MixtureLinear(8, 6, **more),
@@ -215,8 +216,17 @@ def test_latencies_are_those_of_the_cost_model():
     mult, shift = expert_latencies(8, 6)
     assert math.isclose(mult, 48 * (3.7 + 0.9))
     assert math.isclose(shift, 48 * (0.13 + 0.9) + 6 * 3.7)
-    prices = {"multiplies": 0.0, "adds": 1.0, "shifts": 2.0, "table_reads": 0.0}
+    prices = {"multiplies": 0.0, "adds": 1.0, "shifts": 2.0}
     assert expert_latencies(8, 6, prices) == (48.0, 144.0)
+
+
+def test_latencies_are_read_from_the_table_of_a_target():
+    table = CostTable("avx512", "as shipped")
+    mult, shift = expert_latencies(192, 768, table, tokens=100)
+    assert mult == table.seconds("fp32", 100, 192 * 768, 4 * 192 * 768) / 100
+    assert shift == table.seconds("int8", 100, 192 * 768, 192 * 768) / 100
+    # So the loss wants fewer tokens for the slower one.
+    assert MixtureLinear(4, 4, (mult, shift)).router.alpha[0] > 0.5
 
 
 def test_bad_input_is_refused():
@@ -224,8 +234,12 @@ def test_bad_input_is_refused():
         Router(4, (1, 0))
     with pytest.raises(OptionError, match=r"expected latencies .* got \(1, 2, 3\)"):
         MixtureLinear(4, 4, (1, 2, 3))
-    with pytest.raises(OptionError, match=r"expected prices of multiplies, .* got those of adds"):
+    with pytest.raises(OptionError, match=r"expected prices of adds, .* got those of adds"):
         expert_latencies(4, 4, {"adds": 1.0})
+    with pytest.raises(OptionError, match=r"expected prices of adds, .*, watts"):
+        expert_latencies(4, 4, {"multiplies": 1.0, "adds": 1.0, "shifts": 1.0, "watts": 1.0})
+    with pytest.raises(OptionError, match="expected a table that knows float32 and int8 layers"):
+        expert_latencies(4, 4, CostTable("avx512", "of another kind", rates_of="none"))
     with pytest.raises(OptionError, match="expected inputs to be a whole number"):
         expert_latencies(0, 4)
     with pytest.raises(OptionError, match="got MixtureLinear, in which none has a loss"):
