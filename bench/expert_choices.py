@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from addax.frontend.layers import MixtureFeedForward
 
 SHOWN = 8  # images in a picture
-_DIMMED = 0.25  # how much is left of what the Shift expert computes
+_TINT, _TINTED = (0.20, 0.35, 0.80), 0.7  # colour of what the Shift expert computes; how strong
 
 
 @torch.no_grad()
@@ -51,7 +51,7 @@ def shares(model: nn.Module, images: Tensor) -> list[dict[str, Any]]:
 def draw(model: nn.Module, images: Tensor, path: Path) -> None:
     """Write a picture: a row for each image, a column for each mixture.
 
-    Patches that the Mult expert computes are as they are, the Shift expert's are dark; under each
+    Patches that the Mult expert computes are as they are, the Shift expert's are blue; under each
     is the share of Mult among its patches, and where the class token went. The last row has the
     shares over all images.
 
@@ -75,9 +75,9 @@ def draw(model: nn.Module, images: Tensor, path: Path) -> None:
     )
     for row, index in zip(axes, shown, strict=False):
         pixels = _visible(images[index])
-        row[0].imshow(pixels, cmap="gray", vmin=0, vmax=1)
+        row[0].imshow(pixels)
         for cell, mult in zip(row[1:], chosen.values(), strict=True):
-            cell.imshow(_shaded(pixels, mult[index, 1:]), cmap="gray", vmin=0, vmax=1)
+            cell.imshow(_tinted(pixels, mult[index, 1:]))
             token = "Mult" if mult[index, 0] else "Shift"
             cell.set_xlabel(f"{float(mult[index, 1:].double().mean()):.0%}, class {token}", size=7)
     axes[-1][0].text(
@@ -93,25 +93,25 @@ def draw(model: nn.Module, images: Tensor, path: Path) -> None:
         cell.set_xticks([])
         cell.set_yticks([])
         cell.set_frame_on(False)
-    figure.suptitle("bright: the Mult expert; dark: the Shift expert", size=9)
+    figure.suptitle("as it is: the Mult expert; blue: the Shift expert", size=9)
     figure.tight_layout(rect=(0, 0, 1, 0.98))
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 
 
 def _visible(image: Tensor) -> np.ndarray:
-    """An image [C, H, W] as [H, W] or [H, W, 3] in 0..1."""
+    """An image [C, H, W], of one channel or three, as colours [H, W, 3] in 0..1."""
     low, high = float(image.min()), float(image.max())
-    scaled = ((image - low) / max(high - low, 1e-6)).permute(1, 2, 0).numpy()
-    return scaled[..., 0] if scaled.shape[-1] == 1 else scaled
+    scaled = (image - low) / max(high - low, 1e-6)
+    return scaled.expand(3, -1, -1).permute(1, 2, 0).numpy()
 
 
-def _shaded(pixels: np.ndarray, mult: Tensor) -> np.ndarray:
-    """An image whose patches are dark where `mult` [patches] does not hold."""
-    light = np.where(_square(mult), 1.0, _DIMMED)
-    size = len(pixels) // len(light)
-    full = light.repeat(size, axis=0).repeat(size, axis=1)
-    return pixels * (full if pixels.ndim == 2 else full[..., None])
+def _tinted(pixels: np.ndarray, mult: Tensor) -> np.ndarray:
+    """An image whose patches are blue where `mult` [patches] does not hold."""
+    shift = np.where(_square(mult), 0.0, _TINTED)
+    size = len(pixels) // len(shift)
+    strength = shift.repeat(size, axis=0).repeat(size, axis=1)[..., None]
+    return pixels * (1 - strength) + np.array(_TINT) * strength
 
 
 def _square(values: Tensor) -> np.ndarray:
