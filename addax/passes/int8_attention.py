@@ -2,8 +2,8 @@
 
 Algebra     Q K^T ~ s_q s_k sum_d (q_q - z_q)(q_k - z_k);  q = rint(x / s) + z, 0 .. 2^bits - 1;
             P V ~ s_p s_v sum_l q_p (q_v - z_v), P = softmax(...) in codes of 8 bits
-Source      RepQ-ViT (2212.08254) section 3.3 quantizes the same places; which shares of what was
-            seen a range covers is chosen by error, for P by the error of P V
+Source      RepQ-ViT (2212.08254) section 3.3 quantizes the same places; which share of what was
+            seen a range covers is chosen by error
 Exactness   approximate; the error of each product is measured on calibration data
 Cost        a floating multiply-add becomes one of bytes; Q, K and V are moved as bytes, too
 
@@ -23,7 +23,7 @@ import onnx_ir as ir
 from addax.errors import OptionError
 from addax.ir import Exact, Op, decline, rule
 from addax.ir.origin import describe, origin
-from addax.ir.ranges import SHARES, Histograms
+from addax.ir.ranges import Histograms
 from addax.ir.rule import EveryNode
 from addax.ir.statistics import NOTES, Observer
 from addax.passes._attention_products import CODED, SCORES, Product, find_products, find_source
@@ -226,13 +226,16 @@ def _is_named(node: ir.Node, patterns: tuple[str, ...]) -> bool:
 
 
 def _left(product: Product, seen: Histograms, bits: int) -> list[Codes]:
-    """What the left side may be rounded to: for softmax, ranges from 0 to each share and to 1."""
+    """What the left side may be rounded to.
+
+    For softmax, ranges up to 1 and up to twice what was seen: one token may draw more elsewhere.
+    """
     if product.kind == SCORES:
         return [Codes.best(seen, bits, signed=False)]
     if product.kind == CODED:
         return [Codes.best(seen, bits, signed=True)]
-    ends = {1.0: 1.0} | {float(seen.quantiles(share)[1][0]): share for share in SHARES}
-    return [Codes.of(0.0, end, 8, signed=False, share=share) for end, share in ends.items()]
+    ends = {1.0, min(1.0, 2 * float(seen.high[0]))}
+    return [Codes.of(0.0, end, 8, signed=False) for end in sorted(ends, reverse=True)]
 
 
 def _observed(product: Product, observer: Observer) -> tuple[Histograms, Histograms] | str:
