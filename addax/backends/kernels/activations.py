@@ -8,12 +8,24 @@
     s[g, m] = max_j sum_(t < 4) |x[m, 4 j + t]| / 127
     q[g, m, j, c] = rint(sum_t (2 c_t - 1) x[m, 4 j + t] / s[g, m]),  c_t bit t of c
 
-A NaN or an infinity in a group makes the scale NaN, and so the outputs of the token.
+`levels`: int8 by a range that is known beforehand; NaN becomes some number:
+    q[m, k] = rint(min(max(x[m, k] / step, low), high)) + shift,  s[m] = 1
+
+A NaN or an infinity in a group of the first two makes the scale NaN, and so the token's outputs.
 """
 
-from addax.backends.kernels.columns import Columns
+from addax.backends.kernels.columns import Columns, Total
 from addax.backends.kernels.vocabulary import Vocabulary
-from addax.backends.tvm.builder import Builder, Value, vector
+from addax.backends.kernels.wide import WIDE, exist, floats, partial_load, rounded
+from addax.backends.tvm.builder import (
+    Builder,
+    Value,
+    cast,
+    maximum,
+    minimum,
+    select,
+    vector,
+)
 
 PARAMETERS = {
     "x": "float32*",
@@ -27,6 +39,7 @@ PARAMETERS = {
     "r0": "int32",
     "r1": "int32",
 }
+LEVELS = PARAMETERS | {"step": "float32", "low": "float32", "high": "float32", "shift": "int32"}
 
 
 def quantize(k: Builder, isa: Vocabulary) -> None:
@@ -64,6 +77,26 @@ def tables(k: Builder, isa: Vocabulary) -> None:
                 sums = columns.rounded(columns.signed_sums(scaled, first))
                 at = ((g * k["rows"] + m) * k["group"] + run * columns.size + first) * 4
                 columns.store(k["q"], at, sums)
+
+
+def levels(k: Builder) -> None:
+    """The rows of this call of q, s and sum; one group, whose columns beyond the last are 0."""
+    columns, group = k["columns"], k["group"]
+    step, low, high = (k.bind(floats(k[name])) for name in ("step", "low", "high"))
+    shift = k.bind(vector(k["shift"], "int32", WIDE))
+    nothing = vector(0, "int32", WIDE)
+    with k.loop(k["r0"], k["r1"]) as m:
+        total = Total(k)
+        with k.loop(group // WIDE) as run:
+            first = k.bind(run * WIDE)
+            x = partial_load(k, k["x"], k.bind(m * columns), first, columns)
+            # Divided, not multiplied by 1 / step: the body divides, and both agree.
+            inside = maximum(minimum(x / step, high), low)
+            code = k.bind(select(exist(first, columns), rounded(inside) + shift, nothing))
+            total.add(code)
+            k["q"].store(k.bind(m * group) + first, cast(code, "int8", WIDE), WIDE)
+        k["s"].store(m, vector(1.0, "float32", 1))
+        total.store(k["sum"], m)
 
 
 def _run(k: Builder, columns: Columns, m: Value, g: Value, run: Value) -> Value:

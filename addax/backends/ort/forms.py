@@ -66,6 +66,20 @@ def _int8(node: ir.Node) -> str | None:
     return "int8" if weights == (_tiles(scale), -(-columns // 4), _TILE, 4) else None
 
 
+def _static(node: ir.Node) -> str | None:
+    found, columns = _weights(node, _INT8, _INT8, _FLOAT), _columns(node)
+    if found is None or columns is None:
+        return None
+    weights, table, scale = found
+    fits = (
+        weights == (_tiles(scale), -(-columns // 4), _TILE, 4)
+        and table == (256,)
+        and attribute(node, "step", 0.0) > 0
+        and 0 <= attribute(node, "zero", -1) <= 255
+    )
+    return "static" if fits else None
+
+
 def _mixture(node: ir.Node) -> str | None:
     found, columns = _weights(node, _FLOAT, _FLOAT, _INT8, _FLOAT, _FLOAT, first=2), _columns(node)
     expert = node.inputs[1] if len(node.inputs) > 1 else None
@@ -158,4 +172,5 @@ _FORMS: Mapping[str, Callable[[ir.Node], str | None]] = {
     "Int8MatMul": _int8,
     "LogCodeAttention": _log_code,
     "RoutedMoE": _mixture,
+    "StaticInt8MatMul": _static,
 }

@@ -23,6 +23,12 @@ typedef void addax_prepare(const float *x, int8_t *q, float *s, int32_t *sum, in
                            int32_t columns, int32_t groups, int32_t group, int32_t first,
                            int32_t last);
 
+/* The same for one group, by a range that is known beforehand: rint of x / step, which low and high
+   bound, plus shift; the scale is 1. */
+typedef void addax_levels(const float *x, int8_t *q, float *s, int32_t *sum, int32_t rows,
+                          int32_t columns, int32_t groups, int32_t group, int32_t first,
+                          int32_t last, float step, float low, float high, int32_t shift);
+
 /* Tiles first to last-1 of a linear layer, for all rows of activations that were prepared. Some
    kernels want memory: `weights` of TILE * group bytes, `sums` of TILE * rows floats. */
 typedef void addax_linear(const int8_t *q, const float *s, const int32_t *sum, const uint8_t *codes,

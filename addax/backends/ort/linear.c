@@ -1,4 +1,4 @@
-/* The linear layers of the dialect: CodebookMatMul, BinaryMatMul, Int8MatMul.
+/* The linear layers of the dialect: CodebookMatMul, BinaryMatMul, Int8MatMul, StaticInt8MatMul.
 
    Y[..., n] = sum_k X[..., k] w[n, k]. They differ in how packed weights become w, which is the
    kernels' affair; here weights are checked and kept, activations prepared, work handed out. */
@@ -58,6 +58,31 @@ static struct block block_of(const struct call *call, size_t i) {
     return (struct block){row, least(call->rows_each, call->rows - (int32_t)row)};
 }
 
+/* Places among the entries become the entries, in rows first to last-1 of a block. */
+static void look_up(const struct call *call, struct block block, int32_t first, int32_t last) {
+    const int8_t *entries = call->layer->levels.entries;
+    for (size_t row = block.row + (size_t)first; row < block.row + (size_t)last; row++) {
+        int8_t *q = call->q + row * call->width;
+        int32_t total = 0;
+        for (int32_t k = 0; k < call->columns; k++) {
+            q[k] = entries[q[k] + 128];
+            total += q[k];
+        }
+        call->sum[row] = total;
+    }
+}
+
+/* Rows first to last-1 of a block, by a range that is known beforehand. */
+static void prepare_levels(const struct call *call, struct block block, int32_t first,
+                           int32_t last) {
+    const struct levels *levels = &call->layer->levels;
+    ((addax_levels *)call->kernel->prepare)(
+        call->x + block.row * (size_t)call->columns, call->q + block.row * call->width,
+        call->s + block.row, call->sum + block.row, block.rows, call->columns, 1,
+        call->layer->group, first, last, levels->step, levels->low, levels->high, levels->shift);
+    if (levels->entries) look_up(call, block, first, last);
+}
+
 /* Some rows of a block. */
 static void prepare_task(void *user, size_t i) {
     const struct call *call = user;
@@ -65,6 +90,10 @@ static void prepare_task(void *user, size_t i) {
     const struct block block = block_of(call, i / steps);
     const int32_t first = (int32_t)(i % steps) * ROW_STEP;
     if (first >= block.rows) return;
+    if (call->layer->op->entries) {
+        prepare_levels(call, block, first, least(first + ROW_STEP, block.rows));
+        return;
+    }
     ((addax_prepare *)call->kernel->prepare)(
         call->x + block.row * (size_t)call->columns, call->q + block.row * call->width,
         call->s + block.row * call->groups, call->sum + block.row * call->groups, block.rows,
@@ -176,14 +205,24 @@ static const struct linear_op codebook = {
     "codes",
     2,
     3,
-    4};
+    4,
+    0};
 static const struct linear_op binary = {
     {BASE, "BinaryMatMul", "binary", 4, {ORT_FLOAT, ORT_UINT8, ORT_UINT8, ORT_FLOAT}},
     "planes",
     0,
     2,
-    3};
+    3,
+    0};
 static const struct linear_op int8 = {
-    {BASE, "Int8MatMul", "int8", 3, {ORT_FLOAT, ORT_INT8, ORT_FLOAT}}, "weights", 0, 0, 2};
+    {BASE, "Int8MatMul", "int8", 3, {ORT_FLOAT, ORT_INT8, ORT_FLOAT}}, "weights", 0, 0, 2, 0};
 
-const struct op *const linear_ops[] = {&codebook.op, &binary.op, &int8.op, NULL};
+static const struct linear_op fixed = {
+    {BASE, "StaticInt8MatMul", "static", 4, {ORT_FLOAT, ORT_INT8, ORT_INT8, ORT_FLOAT}},
+    "weights",
+    0,
+    0,
+    3,
+    2};
+
+const struct op *const linear_ops[] = {&codebook.op, &binary.op, &int8.op, &fixed.op, NULL};

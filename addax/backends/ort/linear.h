@@ -8,6 +8,7 @@ struct linear_op {
     struct op op;
     const char *weights;           /* name of input 1 */
     int table, multipliers, scale; /* their inputs; 0: it has none */
+    int entries;                   /* the input that says what levels of activations mean */
 };
 
 struct linear {
@@ -18,6 +19,11 @@ struct linear {
     void *memory;                        /* holds what follows */
     const uint8_t *codes, *table, *multipliers;
     const float *scale;
+    struct levels {
+        float step, low, high; /* of x / step */
+        int32_t shift;         /* from there to a code, or to a place among the entries - 128 */
+        const int8_t *entries; /* NULL if levels are codes */
+    } levels;
 };
 
 /* Checks the weights of a node and keeps a copy of them, with the path that they take. */

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define LEVELS 256 /* of an activation whose range is known */
+
 /* Bits of a code, planes of signs, or neither: the form of the weights and their shape. */
 static OrtStatus *read_form(const struct linear_op *op, const OrtKernelInfo *info,
                             struct linear *made, const struct tensor *in, char form[16]) {
@@ -36,7 +38,7 @@ static OrtStatus *read_form(const struct linear_op *op, const OrtKernelInfo *inf
         return expect_shape(&op->op, op->weights, weights, 7,
                             (int64_t[]){tiles, steps, planes, 4, group / 32, 16, 4});
     }
-    snprintf(form, 16, "int8");
+    snprintf(form, 16, op->entries ? "static" : "int8");
     return expect_shape(&op->op, op->weights, weights, 4, (int64_t[]){tiles, steps, TILE, 4});
 }
 
@@ -78,8 +80,34 @@ static OrtStatus *keep(struct linear *made, const struct tensor *in) {
         memcpy(at, in[i].data, in[i].bytes);
         if (i == op->multipliers) made->multipliers = (const uint8_t *)at;
         if (i == op->scale) made->scale = (const float *)at;
+        if (i == op->entries) made->levels.entries = (const int8_t *)at;
         at += aligned(in[i].bytes);
     }
+    return NULL;
+}
+
+/* What levels of activations mean. Entries that rise by one and then stay are levels themselves. */
+static OrtStatus *read_levels(const OrtKernelInfo *info, struct linear *made,
+                              const struct tensor *in) {
+    const struct linear_op *op = made->op;
+    struct levels *levels = &made->levels;
+    int64_t zero = 0;
+    TRY(expect_shape(&op->op, "table", &in[op->entries], 1, (int64_t[]){LEVELS}));
+    TRY(ort.GetFloat(info, "step", &levels->step));
+    TRY(ort.GetInteger(info, "zero", &zero));
+    if (!(levels->step > 0) || zero < 0 || zero >= LEVELS)
+        return invalid("addax:%s: expected step above 0 and zero from 0 to 255, got %g and %lld",
+                       op->op.name, (double)levels->step, (long long)zero);
+    const int8_t *entries = in[op->entries].data;
+    int32_t top = 0;
+    while (top < LEVELS - 1 && entries[top + 1] == entries[top] + 1) top++;
+    int32_t last = top;
+    while (last < LEVELS - 1 && entries[last + 1] == entries[top]) last++;
+    const int is_even = last == LEVELS - 1;
+    levels->low = (float)-zero;
+    levels->high = (float)((is_even ? top : LEVELS - 1) - zero);
+    levels->shift = (int32_t)zero + (is_even ? entries[0] : -LEVELS / 2);
+    if (is_even) levels->entries = NULL;
     return NULL;
 }
 
@@ -100,5 +128,6 @@ OrtStatus *read_weights(const OrtKernelInfo *info, struct linear *made) {
         return invalid("addax:%s: expected weights of at least one column", op->op.name);
     made->outputs = (int32_t)in[op->scale].dims[0];
     TRY(find_path(&op->op, form, &made->path));
-    return keep(made, in);
+    TRY(keep(made, in));
+    return op->entries ? read_levels(info, made, in) : NULL;
 }

@@ -14,6 +14,7 @@ _FORMS = {
     "Int8MatMul": "int8",
     "LogCodeAttention": "log_code",
     "RoutedMoE": "mixture",
+    "StaticInt8MatMul": "static",
 }
 
 _BOTH = {"mixture"}  # the two kernels are those of two experts

@@ -23,6 +23,9 @@ _HELD_OUT = 8  # one sample in so many
 _JUDGED = 2048  # rows on which the error is measured
 _USEFUL = 16  # rows for each column; more say nothing new of second moments
 _FEW_ROWS_DAMPING = 1.0
+# Below which share of the error of even levels a codebook is taken: kernels look entries up at
+# little cost, ONNX Runtime's Gather takes longer than the product.
+_WORTH_A_TABLE, _WORTH_A_GATHER = 0.97, 0.7
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,8 @@ def _inputs(
     if not wanted.static:
         return Inputs(by_rows), reach, rows
     bits = MOST if target.sites[0].view.kernel else wanted.widths.activations
-    quantizer = fit_quantizer(seen, bits, codebooks=wanted.codebooks)
+    share = (_WORTH_A_TABLE if by_rows else _WORTH_A_GATHER) if wanted.codebooks else 0.0
+    quantizer = fit_quantizer(seen, bits, share)
     return Inputs(by_rows, quantizer), reach, rows
 
 

@@ -22,7 +22,6 @@ _LEVELS = 256
 _MIDDLE = 128
 _CUTS = np.linspace(0.2, 1.0, 17)  # shares of an end of the range that are tried
 _REACHES = (1.0, 0.8, 0.6, 0.45)  # of the largest magnitude, where a codebook's grid may end
-_GAIN = 0.7  # a codebook's error must be below this share of the uniform one's to be worth a table
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,13 +130,13 @@ def fit_codebook(seen: Histograms, bits: int) -> Quantizer:
     )  # fmt: skip
 
 
-def fit_quantizer(seen: Histograms, bits: int, *, codebooks: bool) -> Quantizer:
-    """Even levels, or a codebook where it loses much less and is allowed."""
+def fit_quantizer(seen: Histograms, bits: int, share: float) -> Quantizer:
+    """Even levels, or a codebook where its error is below this share of theirs."""
     even = fit_uniform(seen, bits)
-    if not codebooks or bits == 8 or even.error == 0:
+    if bits == 8 or share == 0 or even.error == 0:
         return even
     book = fit_codebook(seen, bits)
-    return book if book.error < _GAIN * even.error else even
+    return book if book.error < share * even.error else even
 
 
 def _codebook(

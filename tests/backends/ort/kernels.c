@@ -33,6 +33,20 @@ void addax_quantize_scalar(PREPARE) {
         }
 }
 
+void addax_levels_scalar(PREPARE, float step, float low, float high, int32_t shift) {
+    (void)rows, (void)groups;
+    for (int32_t r = first; r < last; r++) {
+        int32_t total = 0;
+        for (int32_t k = 0; k < group; k++) {
+            float v = k < columns ? nearbyintf(fminf(fmaxf(x[r * columns + k] / step, low), high)) : 0;
+            q[r * group + k] = k < columns ? (int8_t)((int32_t)v + shift) : 0;
+            total += q[r * group + k];
+        }
+        s[r] = 1;
+        sum[r] = total;
+    }
+}
+
 static float signed_sum(const float *x, int32_t k, int32_t columns, int32_t entry) {
     float total = 0;
     for (int32_t b = 0; b < 4; b++)

@@ -49,6 +49,12 @@ def weights(
         integers = rng.integers(-127, 128, (rows, columns)).astype(np.int8)
         inputs = {"weights": packing.pack_int8(integers, rng), "scale": scale}
         return "Int8MatMul", inputs, {}, integers * scale[:, None].astype(np.float64)
+    if form == "static":
+        integers = rng.integers(-127, 128, (rows, columns)).astype(np.int8)
+        table = rng.integers(-128, 128, 256).astype(np.int8)
+        inputs = {"weights": packing.pack_int8(integers, rng), "table": table, "scale": scale}
+        decoded = integers * scale[:, None].astype(np.float64)
+        return "StaticInt8MatMul", inputs, {"step": 0.5, "zero": 9}, decoded
     if form.startswith("binary"):
         planes = int(form[-1])
         signs = rng.integers(0, 2, (rows, columns, planes)).astype(bool)

@@ -226,7 +226,7 @@ int main(int count, char **arguments) {
     }
     const char *forms[] = {"codebook4", "codebook2", "binary1", "binary2",
                            "binary3",   "binary4",   "int8",    "log_code",
-                           "mixture",   "linear_attention"};
+                           "mixture",   "static",    "linear_attention"};
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
         printf("path %s %s\n", forms[i], code_path(forms[i]) ? code_path(forms[i]) : "body");
     if (!op) die("the op of the case is not registered");

@@ -86,6 +86,19 @@ REFUSED = [
         "this library has no kernel for binary5 on this processor; load the model without it",
     ),
     (
+        model("static", {"table": np.zeros(16, np.int8)}),
+        r"StaticInt8MatMul: expected table of shape \[256\], got \[16\]",
+    ),
+    (
+        model("static", zero=256),
+        "StaticInt8MatMul: expected step above 0 and zero from 0 to 255, got 0.5 and 256",
+    ),
+    (model("static", step=-1.0), "expected step above 0 and zero from 0 to 255, got -1 and 9"),
+    (
+        model("static", {"weights": np.zeros((1, 10, 64, 4), np.int8)}),
+        r"StaticInt8MatMul: expected weights of shape \[2, 10, 64, 4\], got \[1, 10, 64, 4\]",
+    ),
+    (
         model("int8", {"scale": (ir.DataType.FLOAT, [70])}),
         "expected weights that are initializers, but input 2 is computed at run time",
     ),
