@@ -24,7 +24,9 @@ def row_scales(matrix: np.ndarray, low: int, high: int) -> np.ndarray:
     A row of zeros has scale 1.
     """
     reach = np.abs(matrix).max(1)
-    reach = np.where(reach > np.finfo(np.float32).tiny * 256, reach, 1.0)
+    # A reach that float32 cannot hold a step of is 0 for all purposes.
+    nothing = reach <= np.finfo(np.float32).tiny * 256
+    reach = np.where(nothing, 1.0, reach)
     least, best = np.full(len(matrix), np.inf), reach
     signs = (1,) if low == -high else (1, -1)
     for share in _SHARES if high < _FINE else (1.0,):
@@ -34,7 +36,7 @@ def row_scales(matrix: np.ndarray, low: int, high: int) -> np.ndarray:
             missed = np.square(made - matrix).sum(1)
             best = np.where(missed < least, scale, best)
             least = np.minimum(missed, least)
-    return np.asarray(best, np.float32)
+    return np.where(nothing, 1, best).astype(np.float32)
 
 
 def ends(bits: int, *, reduce_range: bool = False) -> tuple[int, int]:
