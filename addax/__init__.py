@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from addax.api import Optimized, optimize
     from addax.errors import AddaxError
+    from addax.onnx_pass import as_pass
     from addax.planner import Budget
     from addax.runtime.load import load
 
@@ -19,11 +20,12 @@ _PUBLIC = {
     "AddaxError": "addax.errors",
     "Budget": "addax.planner",
     "Optimized": "addax.api",
+    "as_pass": "addax.onnx_pass",
     "load": "addax.runtime.load",
     "optimize": "addax.api",
 }
 
-__all__ = ["AddaxError", "Budget", "Optimized", "load", "optimize"]
+__all__ = ["AddaxError", "Budget", "Optimized", "as_pass", "load", "optimize"]
 
 
 def __getattr__(name: str) -> Any:
