@@ -30,7 +30,8 @@ th, td { padding: 3px 9px; text-align: right; border-bottom: 1px solid #e8ecf0;
 th { font-weight: 600; border-bottom: 2px solid #c4ccd4; vertical-align: bottom }
 td:first-child, th:first-child, .text { text-align: left; white-space: normal }
 tr.sum td { border-top: 2px solid #c4ccd4; font-weight: 600 }
-.bars { width: 92px; text-align: left } .bar { display: inline-block; height: 9px; background: #1f6f8b; vertical-align: middle }
+.bars { width: 92px; text-align: left }
+.bar { display: inline-block; height: 9px; background: #1f6f8b; vertical-align: middle }
 .bar.old { background: #cdd6dd } .scroll { overflow: auto; max-height: 720px;
   border: 1px solid #e0e5ea } .pair { display: flex; gap: 16px }
 .pair > section { flex: 1 1 0; min-width: 0 } .chart { margin-right: 24px }

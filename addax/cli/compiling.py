@@ -30,6 +30,13 @@ def optimize(
     max_bytes: Annotated[
         int | None, typer.Option(help="With --bits auto: what all weights may take.")
     ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(help="Choose layer by layer: max_error=0.02,objective=bytes; see the docs."),
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write the report here, as a page of HTML.")
+    ] = None,
     pipeline: Annotated[
         str | None, typer.Option(help="Exactly what runs, such as cleanup,fold-affine.")
     ] = None,
@@ -55,12 +62,15 @@ def optimize(
         calibration=read_batches(calibration),
         bits=_number(bits),
         max_bytes=max_bytes,
+        budget=None if budget is None else _budget(budget),
         pipeline=pipeline,
         fuel=fuel,
         measure=measure,
         verify=certificate is not None,
     )
     made.save(output)
+    if report is not None:
+        made.report.save_html(report)
     if certificate is not None and made.certificate is not None:
         made.certificate.save(certificate)
     if as_json:
@@ -68,6 +78,12 @@ def optimize(
     else:
         Console().print(made.report)
         print(f"wrote {output}")
+
+
+def _budget(text: str) -> Any:
+    from addax.planner import Budget
+
+    return Budget.parse(text)
 
 
 def _number(text: str | None) -> float | str | None:

@@ -66,6 +66,24 @@ class Budget:
                 f"Budget: give at least one limit: {', '.join(_LIMITS)}, or metric and floor"
             )
 
+    @staticmethod
+    def parse(text: str) -> "Budget":
+        """Read a budget as commands write it: "max_error=0.02,objective=bytes".
+
+        Raises:
+            OptionError: If it is malformed, or has what no text can be: a metric.
+        """
+        options: dict[str, Any] = {}
+        for part in filter(None, (piece.strip() for piece in text.split(","))):
+            name, equals, value = (piece.strip() for piece in part.partition("="))
+            if not equals or name not in (*_LIMITS, "objective") or name in options:
+                raise OptionError(
+                    f"expected a budget such as max_error=0.02,objective=bytes, of "
+                    f"{', '.join(_LIMITS)} and objective once each; got {part!r} in {text!r}"
+                )
+            options[name] = value if name == "objective" else _number(name, value)
+        return Budget(**options)
+
     @property
     def bounds_error(self) -> bool:
         """Whether it says how large the error may be, in one way or the other."""
@@ -82,6 +100,13 @@ class Budget:
             said.append(f"metric at least {self.floor:g}")
         least = self.objective if self.bounds_error else "error"
         return f"{', '.join(said)}; least {least}"
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise OptionError(f"Budget: {name} must be a positive number; got {text!r}") from error
 
 
 def _is_number(value: object) -> bool:

@@ -52,3 +52,23 @@ def test_as_text():
     )
     assert "max_bytes 10; least error" == str(Budget(max_bytes=10))
     assert "metric at least 0.9; least latency" == str(Budget(metric=score, floor=0.9))
+
+
+def test_from_text():
+    made = Budget.parse("max_error=0.02, objective=bytes")
+    assert Budget(max_error=0.02, objective="bytes") == made
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("0.02", "expected a budget such as max_error=0.02,objective=bytes, of"),
+        ("metric=accuracy", "got 'metric=accuracy' in 'metric=accuracy'"),
+        ("max_error=1,max_error=2", "once each; got 'max_error=2'"),
+        ("max_error=small", "max_error must be a positive number; got 'small'"),
+        ("", "give at least one limit"),
+    ],
+)
+def test_texts_that_are_no_budget(text, message):
+    with pytest.raises(OptionError, match=message):
+        Budget.parse(text)

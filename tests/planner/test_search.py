@@ -4,7 +4,7 @@ import itertools
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from addax.errors import BudgetError
@@ -73,6 +73,7 @@ def test_without_a_bound_on_the_error_it_is_made_least(curves, share):
     assert predicted_error(made) == pytest.approx(least, abs=1e-9)
 
 
+@settings(max_examples=10)
 @given(drawn())
 def test_along_a_frontier_more_error_buys_more(curves):
     search = Search(curves, REST, Budget(max_error=1.0))
