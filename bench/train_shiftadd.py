@@ -16,7 +16,7 @@ and no measurement.
 """
 
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,144 +27,46 @@ from torch import Tensor, nn
 
 import addax
 from addax.frontend import to_ir
-from addax.frontend.layers import (
-    BinaryAttention,
-    Mixture,
-    Router,
-    Shifts,
-    balance_loss,
-    convert,
-    expert_latencies,
-    freeze,
-)
-from bench import cifar_training, digit_training
-from bench.digit_training import RATE, Task, folded, keep, latency, logits_of, recall, train
+from addax.frontend.layers import Router, freeze
+from bench.digit_training import Task, folded, latency, logits_of
 from bench.expert_choices import choices, draw, shares
 from bench.measure import arguments, emit_json, table
 from bench.operation_counts import counts
+from bench.shiftadd_steps import IMAGES, QUICK_SIZES, Run
 
-QUICK_SIZES = {"dim": 32, "heads": 2, "hidden": 64, "depth": 1}
-QUICK_STEPS = ("softmax", "binary", "+ shift", "+ mixture")
-TUNING_RATE = 1e-3
-BALANCE = 0.01  # of the routers' losses, as published
+WAYS = ("exported", "optimized", "routed, codes")
 
 
 @dataclass(frozen=True)
-class Images:
-    """What is trained on, how large a network, and for how long: the first one, and each step."""
+class Made:
+    """A trained network, as it runs, and what `addax.optimize` makes of that for any batch."""
 
-    task: Callable[[], Task]
-    untrained: Callable[..., nn.Module]
-    sizes: dict[str, int]
-    first: int
-    epochs: int
+    model: nn.Module
+    frozen: nn.Module
+    optimized: addax.Optimized
+    coded: addax.Optimized
 
-
-IMAGES = {
-    "digits": Images(
-        digit_training.task,
-        digit_training.untrained,
-        {"dim": 64, "heads": 4, "hidden": 256, "depth": 4},
-        first=20,
-        epochs=20,
-    ),
-    "cifar": Images(
-        cifar_training.task,
-        cifar_training.untrained,
-        {"dim": 64, "heads": 4, "hidden": 256, "depth": 4},
-        first=24,
-        epochs=6,
-    ),
-}
+    @classmethod
+    def of(cls, model: nn.Module, images: Tensor) -> "Made":
+        """Optimize a network by example images; also with mixtures routed and powers as codes."""
+        frozen = freeze(model)
+        coded = addax.optimize(
+            frozen,
+            images[:2],
+            dynamic_shapes={0: "batch"},
+            allow=("route-experts{dispatch=2}", "shift-weights"),
+            progress=False,
+        )
+        return cls(model, frozen, folded(frozen, images), coded)
 
 
-@dataclass(frozen=True)
-class Step:
-    """A network: what it is made from, what is converted in it, and how often it is tuned."""
-
-    name: str
-    before: str | None = None
-    plan: Any = None
-    times: int = 1
-
-
-def steps(dim: int, hidden: int) -> tuple[Step, ...]:
-    """The networks in the order in which they are trained."""
-    latencies = expert_latencies(dim, hidden)
-    return (
-        Step("softmax"),
-        # A mixture has been tuned three times when it is done.
-        Step("softmax, tuned on", "softmax", {}, times=3),
-        Step("linear", "softmax", BinaryAttention(binary=False)),
-        Step("binary", "softmax", BinaryAttention()),
-        Step("+ shift", "binary", {"blocks.*.attn.*": Shifts()}),
-        Step("+ mixture", "+ shift", {"blocks.*.mlp": Mixture(latencies)}),
-        Step("+ mixture, half", "+ shift", {"blocks.*.mlp": Mixture()}),
-        Step("all shift", "+ shift", {"blocks.*.mlp.*": Shifts()}),
-    )
-
-
-@dataclass(frozen=True)
-class Run:
-    """One way through the steps."""
-
-    images: str
-    data: Task
-    sizes: dict[str, int]
-    first: int
-    epochs: int
-    seed: int
-    quick: bool
-    path: Path | None
-
-    def networks(self) -> Iterator[tuple[str, nn.Module]]:
-        """Every network, trained here or by an earlier run."""
-        made: dict[str, nn.Module] = {}
-        for step in steps(self.sizes["dim"], self.sizes["hidden"]):
-            if self.quick and step.name not in QUICK_STEPS:
-                continue
-            if step.before is None:
-                model, epochs = IMAGES[self.images].untrained(self.seed, **self.sizes), self.first
-            else:
-                torch.manual_seed(self.seed)
-                model = convert(made[step.before], step.plan).model
-                epochs = step.times * self.epochs
-            kept = self._kept(step.name)
-            if not recall(model, kept):
-                fit(model, self.data, epochs, self.seed, tuning=step.before is not None)
-                keep(model, kept)
-            made[step.name] = model
-            yield step.name, model
-
-    def _kept(self, name: str) -> Path | None:
-        """Where weights stay; those of digits are of 20 epochs a step, say, and seed 0."""
-        if self.path is None:
-            return None
-        length = f"{self.first}-{self.epochs}-{self.seed}"
-        return self.path / f"shiftadd-{self.images}-{name.replace(' ', '-')}-{length}.pt"
-
-
-def fit(model: nn.Module, data: Task, epochs: int, seed: int, *, tuning: bool) -> None:
-    """Train, with the routers' losses where there are routers."""
-    routed = any(isinstance(module, Router) for module in model.modules())
-    train(
-        model,
-        data,
-        epochs,
-        seed=seed,
-        rate=TUNING_RATE if tuning else RATE,
-        more_loss=lambda: BALANCE * balance_loss(model) if routed else 0.0,
-    )
-
-
-def judge(model: nn.Module, data: Task) -> dict[str, Any]:
+def judge(made: Made, data: Task) -> dict[str, Any]:
     """Accuracy, the routers' split, work by kind, and whether the optimized network agrees."""
-    frozen = freeze(model)
-    before, after = logits_of(frozen, data), logits_of(folded(frozen, data.test_images), data)
-    routed = logits_of(coded(frozen, data.test_images), data)
-    chosen = choices(model, data.test_images)
+    before, after = logits_of(made.frozen, data), logits_of(made.optimized, data)
+    routed = logits_of(made.coded, data)
+    chosen = choices(made.model, data.test_images)
     split = {name: float(mult.double().mean()) for name, mult in chosen.items()}
-    work = counts(model, data.test_images[:1], split)
+    work = counts(made.model, data.test_images[:1], split)
     return {
         "accuracy": float((before.argmax(1) == data.test_labels.numpy()).mean()),
         "same_predictions": int((before.argmax(1) == after.argmax(1)).sum()),
@@ -173,23 +75,12 @@ def judge(model: nn.Module, data: Task) -> dict[str, Any]:
         "images": len(before),
         "difference": float(np.abs(before - after).max() / np.abs(before).max()),
         "mult_share": statistics.fmean(split.values()) if split else None,
-        "mult_share_of_loss": theory(model),
+        "mult_share_of_loss": theory(made.model),
         "multiplies": work.multiplies,
         "adds": work.adds,
         "shifts": work.shifts,
         "energy_nj": work.energy / 1000,
     }
-
-
-def coded(model: nn.Module, images: Tensor) -> addax.Optimized:
-    """A network whose mixtures are routed and whose powers of two are codes, for any batch."""
-    return addax.optimize(
-        model,
-        images[:2],
-        dynamic_shapes={0: "batch"},
-        allow=("route-experts{dispatch=2}", "shift-weights"),
-        progress=False,
-    )
 
 
 def theory(model: nn.Module) -> float | None:
@@ -200,24 +91,22 @@ def theory(model: nn.Module) -> float | None:
     return None
 
 
-def timed(networks: dict[str, nn.Module], images: Tensor, rounds: int) -> list[dict[str, Any]]:
-    """Each network as exported, as optimized, and routed with codes; all in turn."""
-    models: dict[tuple[str, str], Any] = {}
-    for name, model in networks.items():
-        frozen = freeze(model)
-        models[name, "exported"] = to_ir(frozen, images[:1])
-        models[name, "optimized"] = folded(frozen, images)
-        models[name, "routed, codes"] = coded(frozen, images)
-    timings = latency({" ".join(key): model for key, model in models.items()}, images, rounds)
-    first = " ".join(next(iter(models)))
-    rows: list[dict[str, Any]] = []
-    for name in networks:
-        alone = timings.seconds(f"{name} exported").p50
-        row: dict[str, Any] = {"network": name, "exported, ms": alone * 1e3}
-        for way in ("exported", "optimized", "routed, codes"):
-            row[f"{way} / {first}"] = timings.ratio(f"{name} {way}", first)
-        rows.append(row)
-    return rows
+def timed(networks: dict[str, Made], images: Tensor, rounds: int) -> list[dict[str, Any]]:
+    """Each network as exported for one image, as optimized, and routed with codes; all in turn."""
+    models: dict[str, Any] = {}
+    for name, made in networks.items():
+        graphs = (to_ir(made.frozen, images[:1]), made.optimized, made.coded)
+        models |= {f"{name} {way}": graph for way, graph in zip(WAYS, graphs, strict=True)}
+    timings = latency(models, images, rounds)
+    first = next(iter(models))
+    return [
+        {
+            "network": name,
+            "exported, ms": timings.seconds(f"{name} exported").p50 * 1e3,
+            **{f"{way} / {first}": timings.ratio(f"{name} {way}", first) for way in WAYS},
+        }
+        for name in networks
+    ]
 
 
 def shown(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -266,21 +155,27 @@ def main(argv: list[str] | None = None) -> None:
     seeds = range(options.seed, options.seed + (1 if options.quick else options.seeds))
 
     data = images.task()
+    trained = {
+        (name, seed): model
+        for seed in seeds
+        for name, model in Run(
+            options.images, data, sizes, first, epochs, seed, options.quick, options.keep
+        ).networks()
+    }
     rows: list[dict[str, Any]] = []
-    trained: dict[str, nn.Module] = {}
-    for seed in seeds:
-        run = Run(options.images, data, sizes, first, epochs, seed, options.quick, options.keep)
-        for name, model in run.networks():
-            rows.append({"network": name, "seed": seed, **judge(model, data)})
-            trained.setdefault(name, model)
+    networks: dict[str, Made] = {}
+    for (name, seed), model in trained.items():
+        made = Made.of(model, data.test_images)
+        rows.append({"network": name, "seed": seed, **judge(made, data)})
+        networks.setdefault(name, made)
     title = f"{options.images}, {first} epochs and {epochs} a step, seeds {list(seeds)}"
     table(f"{title}; to Mult: measured (theory)", list(shown(rows)))
-    routed = trained["+ mixture"]
+    routed = networks["+ mixture"].model
     patches = shares(routed, data.test_images)
     table("test images whose patch goes to the Mult expert, %, by block", patches)
     if options.picture is not None:
         draw(routed, data.test_images, options.picture)
-    times = timed(trained, data.test_images, rounds=5 if options.quick else 40)
+    times = timed(networks, data.test_images, rounds=5 if options.quick else 40)
     table("ONNX Runtime, one thread, one image: time over the first network's export", times)
     figures = {
         "images": options.images,
