@@ -3,13 +3,17 @@
 Algebra     where(e[t] = 0, f(x[t]), g(x[t])): f(x[t]) is not needed where e[t] = 1, nor g(x[t])
             where it is 0, if row t of f and g depends on no other row
 Source      ShiftAddViT (2306.06446), section 4.3; `RoutedMoE`
-Exactness   reassociated; kernels round the activations of the Shift expert to int8 with a scale for
-            each token, so it runs only where asked: `allow=("route-experts",)`
+Exactness   the activations of the Shift expert are rounded to int8 with a scale for each token, by
+            kernels or here, so it runs only where asked: `allow=("route-experts",)`
 Cost        with half of the tokens for each expert, half of the multiplies; but the rows are taken
             apart and put together again. In ONNX Runtime's standard operators that costs as much as
             40 multiplies for each number of a token's input and output, whatever the size (measured
             on six shapes from 32 x 32 to 384 x 1536: 34 to 75), in the kernel less than 2. It fires
             where it saves more than that; `route-experts{dispatch=...}` sets the figure
+
+Where the target has no kernel, tokens are taken apart once and each expert is computed as a whole
+(`_permuted_experts`); in rounding them as well, a number of a layer's input or output costs a third
+of one that is moved.
 
 The experts must be the same but for the weights of their linear layers, of which one's are powers
 of two, times a number for each output. Both may have anything between them that computes each token
@@ -32,6 +36,7 @@ from addax.ir.statistics import HAS_KERNEL
 from addax.passes._expert_pairs import Pair, Pairing, Plan
 from addax.passes._family import Context, Phase
 from addax.passes._linear_layers import Linear
+from addax.passes._permuted_experts import RUNTIME, Codes, Permuted, is_permutable, stored
 from addax.passes._shift.powers import encode_integers
 
 PHASE = Phase.CANONICAL
@@ -40,8 +45,7 @@ NEEDS_CALIBRATION = False
 
 _OPERATOR = "RoutedMoE"
 _BY_OPERATORS, _BY_KERNEL = 40.0, 2.0  # multiplies that cost as much as to move a number
-
-Codes = tuple[np.ndarray, np.ndarray]
+_ROUNDED = 3  # numbers that are rounded for the price of one that is moved
 
 
 @dataclass(frozen=True)
@@ -72,11 +76,55 @@ class _Site:
     is_first: ir.Value | None = None
     expert: ir.Value | None = None
 
+    @property
+    def choice(self) -> ir.Value | None:
+        """What says which of the two."""
+        return self.expert if self.is_first is None else self.is_first
+
+
+@dataclass(frozen=True, eq=False)
+class _Mixture:
+    """Two experts as read: their plan, its layers, and the integers of the Shift expert."""
+
+    plan: Plan
+    pairs: list[Pair]
+    turned: bool  # whether the Shift expert comes first
+    codes: Mapping[Pair, Codes]
+
 
 @rule("route-experts/route", match=EveryNode(lambda _: False), exact=Exact.REASSOCIATED)
 def route(op: Op, site: _Site, dispatch: float) -> ir.Value:
     """where(expert = 0, f(x W0 + b0), f(x W1 + b1)) -> f(RoutedMoE(x, expert, both))."""
-    pairing = Pairing()
+    mixture = _mixture(op, site)
+    moved = sum(dispatch * sum(pair.experts[0].size) for pair in mixture.pairs)
+    _require_saving(site, mixture, moved)
+    expert = _expert(op, site, mixture.turned)
+    _require_tokens(site, mixture, known_shape(expert))
+    return _Routing(op, expert, mixture).build(mixture.plan)
+
+
+@rule("route-experts/permute", match=EveryNode(lambda _: False), exact=Exact.APPROXIMATE)
+def permute(op: Op, site: _Site, dispatch: float) -> ir.Value:
+    """where(expert = 0, f(x), g(x)) -> (f(rows of expert 0), g(the others)), in the order of x."""
+    mixture = _mixture(op, site)
+    mask = _mask(op, site, mixture.turned)
+    dims = known_shape(mask)
+    _require_tokens(site, mixture, dims)
+    require(
+        is_permutable(mixture.plan, dims),
+        "an expert has something that depends on the shape of the tokens, or is not in float32",
+        site.first,
+    )
+    touched = sum(sum(pair.experts[0].size) for pair in mixture.pairs)
+    outputs = known_shape(op.root.outputs[0])[-1]
+    require(isinstance(outputs, int), "the width of a token is known only at run time", site.first)
+    ends = mixture.pairs[0].experts[0].size[0] + int(outputs)
+    _require_saving(site, mixture, dispatch * (ends + touched / _ROUNDED))
+    return Permuted(op, mask, mixture.turned, mixture.codes).build(mixture.plan, int(outputs))
+
+
+def _mixture(op: Op, site: _Site) -> _Mixture:
+    pairing = Pairing(site.choice)
     plan = pairing.read(site.first, site.second)
     pairs = list(pairing.pairs())
     require(pairs, "the experts have no linear layer", site.first)
@@ -86,20 +134,23 @@ def route(op: Op, site: _Site, dispatch: float) -> ir.Value:
         not any(v.is_graph_output() or not readers.issuperset(v.consumers()) for v in inside),
         "something else reads what an expert computes", *inside,
     )  # fmt: skip
-    moved = sum(dispatch * sum(pair.experts[0].size) for pair in pairs)
-    saved = sum(int(np.prod(pair.experts[0].size)) for pair in pairs)
+    turned, codes = _shifts(pairs)
+    return _Mixture(plan, pairs, turned, codes)
+
+
+def _require_saving(site: _Site, mixture: _Mixture, moved: float) -> None:
+    saved = sum(int(np.prod(pair.experts[0].size)) for pair in mixture.pairs)
     require(
         moved < saved,
         f"to route a token would cost as much as {moved:,.0f} multiplies and save {saved:,}",
         site.first,
     )
-    turned, codes = _shifts(pairs)
-    expert = _expert(op, site, turned)
-    dims = known_shape(expert)
-    for pair in pairs:
+
+
+def _require_tokens(site: _Site, mixture: _Mixture, dims: tuple[int | str, ...]) -> None:
+    for pair in mixture.pairs:
         rows = known_shape(pair.experts[0].x)[:-1], known_shape(pair.experts[1].x)[:-1]
         require(rows == (dims, dims), "there is not one choice for each token", site.first)
-    return _Routing(op, expert, turned, codes).build(plan)
 
 
 def _shifts(pairs: list[Pair]) -> tuple[bool, Mapping[Pair, Codes]]:
@@ -144,6 +195,22 @@ def _expert(op: Op, site: _Site, turned: bool) -> ir.Value:
     return _as_int32(op, chosen if turned else op.Not(chosen))
 
 
+def _mask(op: Op, site: _Site, turned: bool) -> ir.Value:
+    """Whether each token goes to the expert that multiplies."""
+    if site.is_first is None:
+        require(not turned, "the expert of powers of two comes first", site.first)
+        made: ir.Value = op.Equal(site.expert, np.zeros((), np.int32))
+        return made
+    added = producer(site.is_first, "Unsqueeze")
+    full = len(known_shape(site.is_first))
+    axis = None if added is None else scalar(added.inputs[1])
+    if added is not None and axis is not None and int(axis) % full == full - 1:
+        chosen = added.inputs[0]
+    else:
+        chosen = op.Squeeze(site.is_first, [-1])
+    return op.Not(chosen) if turned else chosen  # type: ignore[return-value]  # a node's output
+
+
 def _as_int32(op: Op, value: ir.Value | None) -> ir.Value:
     if value is not None and value.dtype == ir.DataType.INT32:
         return value
@@ -154,8 +221,9 @@ def _as_int32(op: Op, value: ir.Value | None) -> ir.Value:
 class _Routing:
     """Builds a plan's nodes, each once."""
 
-    def __init__(self, op: Op, expert: ir.Value, turned: bool, codes: Mapping[Pair, Codes]) -> None:
-        self._op, self._expert, self._turned, self._codes = op, expert, turned, codes
+    def __init__(self, op: Op, expert: ir.Value, mixture: _Mixture) -> None:
+        self._op, self._expert = op, expert
+        self._turned, self._codes = mixture.turned, mixture.codes
         self._made: dict[Plan, ir.Value] = {}
 
     def build(self, plan: Plan) -> ir.Value:
@@ -177,7 +245,7 @@ class _Routing:
         made: ir.Value = self._op.domain(DOMAIN).RoutedMoE(
             self.build(pair.x),
             self._expert,
-            self._stored(mult),
+            stored(self._op, mult),
             self._constant(mult, mult.bias.astype(mult.kind), "bias"),
             self._constant(shift, pack_integers(integers), "weights"),
             self._constant(shift, scale.astype(mult.kind), "scale"),
@@ -185,36 +253,45 @@ class _Routing:
         )
         return made
 
-    def _stored(self, layer: Linear) -> ir.Value:
-        """The weights as [K, N]: those that are there, if they are."""
-        weight, view = layer.site.weight, layer.site.view
-        if not view.is_turned:
-            weight = self._op.Transpose(weight, perm=[1, 0])
-        return weight if view.factor == 1 else self._op.Mul(weight, view.factor)
-
     def _constant(self, layer: Linear, array: np.ndarray, what: str) -> ir.Value:
         return self._op.initializer(np.ascontiguousarray(array), f"{layer.site.weight.name}.{what}")
 
 
 def run(model: ir.Model, context: Context) -> bool:
     """Find choices between two computed values, token by token."""
-    changed, dispatch = False, _price(context)
-    for root in list(model.graph.all_nodes()):
-        site = None if root.graph is None or context.limits.is_out_of_fuel else _read(root)
-        if site is None:
+    changed, has_kernel = False, _has_kernel(context)
+    dispatch = context.options.dispatch
+    if dispatch is None:
+        dispatch = _BY_KERNEL if has_kernel else _BY_OPERATORS
+    # Without a kernel, operators are the target's own; where nobody says, our operator is.
+    by = permute if has_kernel is False else route
+    # The last choice first: it may take one before it along.
+    dead: set[ir.Node] = set()
+    for root in reversed(list(model.graph.all_nodes())):
+        if root.graph is None or _is_read_by(dead, root):
+            dead.add(root)
             continue
-        changed |= context.driver.rewrite(route, root, site, dispatch)
+        site = None if context.limits.is_out_of_fuel else _read(root)
+        if site is not None and context.driver.rewrite(by, root, site, dispatch):
+            dead.add(root)
+            changed = True
+    if changed and by is permute:
+        model.opset_imports.setdefault(RUNTIME, 1)
     return changed
 
 
-def _price(context: Context) -> float:
-    """What it costs to move a number, in multiplies, on this target."""
-    given: float | None = context.options.dispatch
-    if given is not None:
-        return given
-    serves = context.facts.get(HAS_KERNEL, lambda _: False)
+def _is_read_by(dead: set[ir.Node], node: ir.Node) -> bool:
+    """Whether nobody but nodes that are to be erased reads what a node makes."""
+    return all(not v.is_graph_output() and dead.issuperset(v.consumers()) for v in node.outputs)
+
+
+def _has_kernel(context: Context) -> bool | None:
+    """Whether the target has one for a mixture; None if nobody knows the target."""
+    serves = context.facts.get(HAS_KERNEL)
+    if serves is None:
+        return None
     layer = _smallest_layer()
-    return _BY_KERNEL if serves(layer.node(0)) else _BY_OPERATORS
+    return bool(serves(layer.node(0)))
 
 
 def _smallest_layer() -> ir.Graph:

@@ -91,7 +91,7 @@ def test_a_mixture_is_a_choice_between_rows(name):
 
 @pytest.mark.parametrize("expert", [None, 0, 1])
 @pytest.mark.parametrize("name", ["linear", "feed-forward"])
-def test_routed_it_computes_the_same(name, expert):
+def test_routed_it_computes_the_same_but_for_eight_bits(name, expert):
     """Also where one expert gets every token, and where logits are equal."""
     layer = built(name)
     if expert is not None:
@@ -106,11 +106,13 @@ def test_routed_it_computes_the_same(name, expert):
         target="portable",
         progress=False,
     )
-    routed = [node.op_type for node in made.model.graph if node.domain == "addax"]
-    assert routed == ["RoutedMoE"] * (1 if name == "linear" else 2)
+    ops = [node.op_type for node in made.model.graph]
+    assert ops.count("Compress") == 2
+    assert ops.count("MatMulIntegerToFloat") == (1 if name == "linear" else 2)
     with torch.no_grad():
         for x in batches():
-            assert torch.allclose(made(x), layer(x), atol=1e-5)
+            expected = layer(x)
+            assert (made(x) - expected).norm() <= 0.02 * expected.norm()
 
 
 def test_attention_on_signs_is_one_operator():
