@@ -158,10 +158,14 @@ def variables(node: PatternNode) -> list[str]:
 
 
 @functools.cache
-def default_attribute(domain: str, op_type: str, name: str) -> Any:
-    """The schema's default for an attribute of the newest version of an operator."""
+def default_attribute(domain: str, op_type: str, name: str, version: int | None = None) -> Any:
+    """The schema's default for an attribute of an operator, None if it has none.
+
+    Of the newest version of the operator, or of that in a `version` of its domain.
+    """
+    newest = 1 << 30  # above any version
     try:
-        schema = onnx.defs.get_schema(op_type, domain)
+        schema = onnx.defs.get_schema(op_type, version or newest, domain)
     except onnx.defs.SchemaError:
         return None
     known = schema.attributes.get(name)

@@ -21,12 +21,11 @@ import onnx_ir as ir
 
 from addax.ir import Exact, Op, attribute, rank, require, rule
 from addax.ir.affine import Convolution, Diagonal, Tensor, build, reshaped
-from addax.ir.dialect import DOMAIN
-from addax.ir.model import scopes
 from addax.ir.query import const, constant, known_shape, producing
 from addax.ir.rule import EveryNode
 from addax.passes._family import Context, Phase
 from addax.passes._forms import Form, Forms, node_cost
+from addax.passes._scopes import open_scopes
 
 PHASE = Phase.FOLD
 AFTER = ("fold-affine",)
@@ -194,9 +193,7 @@ RULES = (norm_between_transposes, norm_of_rows)
 def run(model: ir.Model, context: Context) -> bool:
     """Find the regions that get cheaper, and consolidate them."""
     changed = False
-    for scope in list(scopes(model)):
-        if getattr(scope, "domain", "") == DOMAIN:
-            continue  # the bodies of the dialect's operators are what they mean
+    for scope in list(open_scopes(model)):
         graph = scope.graph if isinstance(scope, ir.Function) else scope
         for plan in list(_plans(graph, context)):
             changed |= _carry_out(plan, context)

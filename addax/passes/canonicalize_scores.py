@@ -26,11 +26,10 @@ from addax.ir import (
     single_use,
     static_shape,
 )
-from addax.ir.dialect import DOMAIN
-from addax.ir.model import scopes
 from addax.ir.query import constant_tensor, is_constant_number, store_once
 from addax.ir.rule import EveryNode
 from addax.passes._family import Context, Phase
+from addax.passes._scopes import open_scopes
 
 PHASE = Phase.CANONICAL
 
@@ -192,9 +191,7 @@ def scale_before_movement(op: Op, s: ir.Value, moves: list[ir.Node]) -> ir.Value
 def run(model: ir.Model, context: Context) -> bool:
     """Find the scales that weights can take in, however far away the weights are."""
     changed = False
-    for scope in scopes(model):
-        if getattr(scope, "domain", "") == DOMAIN:
-            continue  # the bodies of the dialect's operators are what they mean
+    for scope in open_scopes(model):
         for node in list(scope):
             if node.op_type != "Mul" or node.domain or not is_constant_number(node.inputs[1]):
                 continue

@@ -9,16 +9,14 @@ Random operators are never merged, nor nodes that hold subgraphs. What stands in
 take the value of an equal node of an enclosing graph, since that one has run before.
 """
 
-import functools
 from collections.abc import Iterator
 from typing import Any
 
-import onnx
 import onnx_ir as ir
 
 from addax.ir import Exact, Op, rule
 from addax.ir.dialect import DOMAIN
-from addax.ir.pattern import COMMUTATIVE
+from addax.ir.pattern import COMMUTATIVE, default_attribute
 from addax.ir.query import constant_tensor
 from addax.ir.rewriter import is_read
 from addax.ir.rule import EveryNode
@@ -29,7 +27,6 @@ PHASE = Phase.CANONICAL
 
 _PURE_DOMAINS = ("", "ai.onnx.ml", "com.microsoft", DOMAIN)
 _RANDOM = ("Bernoulli", "Dropout", "Multinomial", "Random", "Sampling")  # parts of names
-_MISSING = object()
 
 Key = tuple[Any, ...]
 
@@ -125,8 +122,8 @@ class _Sweep:
             value = self._attribute(attribute)
             if value is None:
                 return None
-            default = _default(node.domain, node.op_type, name, version)
-            if default is _MISSING or attribute.is_ref() or attribute.value != default:
+            default = default_attribute(node.domain, node.op_type, name, version)
+            if attribute.is_ref() or attribute.value != default:
                 found.append((name, value))
         return tuple(found)
 
@@ -189,17 +186,3 @@ def _impure_functions(model: ir.Model) -> set[tuple[str, str, str]]:
             found.add(name)
             impure += callers.get(name, [])
     return found
-
-
-@functools.cache
-def _default(domain: str, op_type: str, name: str, version: int) -> Any:
-    """The default of an attribute in this version of the operator; `_MISSING` if it has none."""
-    try:
-        schema = onnx.defs.get_schema(op_type, version, domain)
-    except onnx.defs.SchemaError:
-        return _MISSING
-    known = schema.attributes.get(name)
-    if known is None or not known.default_value.name:
-        return _MISSING
-    value = onnx.helper.get_attribute_value(known.default_value)
-    return value.decode() if isinstance(value, bytes) else value

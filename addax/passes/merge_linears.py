@@ -16,11 +16,10 @@ import numpy as np
 import onnx_ir as ir
 
 from addax.ir import Exact, Op, attribute, producer, rank, rule, shape, single_use
-from addax.ir.dialect import DOMAIN
-from addax.ir.model import scopes
 from addax.ir.query import constant, constant_tensor
 from addax.ir.rule import EveryNode
 from addax.passes._family import Context, Phase
+from addax.passes._scopes import open_scopes
 from addax.passes.canonicalize_scores import is_scaled
 
 PHASE = Phase.FOLD
@@ -102,9 +101,7 @@ def run(model: ir.Model, context: Context) -> bool:
     if model.opset_imports.get("", 1) < _SIZES_OPSET:
         return False
     changed = False
-    for scope in scopes(model):
-        if getattr(scope, "domain", "") == DOMAIN:
-            continue  # the bodies of the dialect's operators are what they mean
+    for scope in open_scopes(model):
         for merger in list(_mergers(scope)):
             done = [
                 context.driver.rewrite(merge_layers, layer.root, merger, layer)

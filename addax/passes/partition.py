@@ -31,14 +31,13 @@ from addax.ir import (
     shape,
     single_use,
 )
-from addax.ir.dialect import DOMAIN
-from addax.ir.model import scopes
 from addax.ir.query import constant_tensor
 from addax.ir.rewriter import is_read
 from addax.ir.rule import EveryNode
 from addax.passes import _cuts
 from addax.passes._cuts import Cut
 from addax.passes._family import Context, Phase
+from addax.passes._scopes import open_scopes
 
 PHASE = Phase.CANONICAL
 
@@ -313,9 +312,7 @@ def run(model: ir.Model, context: Context) -> bool:
     if model.opset_imports.get("", 1) < _SIZES_OPSET:
         return False
     changed = False
-    for scope in scopes(model):
-        if getattr(scope, "domain", "") == DOMAIN:
-            continue  # the bodies of the dialect's operators are what they mean
+    for scope in open_scopes(model):
         selections: dict[tuple[ir.Value, int], list[tuple[int, int, ir.Node]]] = {}
         for node in scope:
             _note_selection(node, selections)
