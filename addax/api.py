@@ -179,7 +179,8 @@ def optimize(
             "android-arm64", "ios-arm64", "linux-arm64", "linux-x86_64", or a language for GPUs that
             `save` writes kernels in: "cuda", "metal", "opencl", "webgpu".
         allow: Families of approximate rewrites that may be used, by name, with their options where
-            wanted: ("channel-idle{ratio=0.5}",).
+            wanted: ("channel-idle{ratio=0.5}",); and options of those that run anyway:
+            ("linear-attention{tokens=64}",).
         calibration: Batches of real inputs, for approximate families: each a tensor or array, a
             tuple of them in the order of the inputs, or a dict by name. Read once, to a temporary
             file.

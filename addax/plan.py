@@ -50,11 +50,12 @@ def make_plan(
     """
     if isinstance(allow, str):
         raise OptionError(f"allow takes a sequence of names, such as allow=({allow!r},)")
-    approximate = [family.name for family in families().values() if not family.is_exact]
+    # Of those that run anyway, options can be given.
+    known = [f.name for f in families().values() if not f.is_exact or f.options is not None]
     allowed: dict[str, Step] = {}
     for text in allow:
         name, brace, _ = str(text).partition("{")
-        _choose("allow", name, approximate)
+        _choose("allow", name, known)
         steps = Pipeline.parse(text).steps if brace else (Step(families()[name]),)
         allowed |= {step.family.name: step for step in steps}
     _set(allowed, settings)
@@ -67,7 +68,11 @@ def make_plan(
                 f"add {', '.join(allow)} to the pipeline"
             )
         return Pipeline.parse(pipeline)
-    needy = [name for name, step in allowed.items() if step.family.needs_calibration]
+    needy = [
+        name
+        for name, step in allowed.items()
+        if step.family.needs_calibration and not step.family.is_exact
+    ]
     if calibration is None and needy:
         raise OptionError(f"{', '.join(needy)} needs calibration=batches of real inputs")
     asked = {*allowed, *(name for step in allowed.values() for name in step.family.brings)}
