@@ -25,7 +25,7 @@ from addax.frontend import to_ir
 from addax.testing.cases import build
 from bench import quantizers, zoo
 from bench.measure import Timings, arguments, emit_json, interleave, table, timing_table
-from bench.sessions import caller
+from bench.sessions import caller, one_thread
 
 EXPORT, PEERS = "float32, torch's export", ("ORT static", "ORT dynamic")
 FORMS = {
@@ -112,7 +112,7 @@ def tail(heads: int, tokens: int, seed: int) -> Calls:
     ):
         data = [feeds] if allow else None
         made = addax.optimize(model, target=target, allow=allow, calibration=data, progress=False)
-        calls[form] = caller(made, feeds)
+        calls[form] = one_thread(made).bound(feeds)
     return calls
 
 

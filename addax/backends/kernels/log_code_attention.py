@@ -1,7 +1,7 @@
 """Softmax times V in codes of the logarithm, row by row relative to the row's maximum.
 
     code[l] = min(rint(n log2(e) (max t - t[l])), last),  t = scale S + mask
-    y[d] = s sum_l p[l] q[l, d] / sum_l p[l],             p = table[code], V ~ s q
+    y[d] = (s / sum_l p[l]) sum_l p[l] q[l, d],           p = table[code], V ~ s q
 
 `values` rounds one V[L, D] to int8 and lays it out [L / 4, D', 4], D' = D up to a multiple of 16.
 `attention` computes rows of Y from as many rows of S. The table has 64 bytes, 0 at `last`.
@@ -110,14 +110,15 @@ def attention(k: Builder, isa: Vocabulary) -> None:
     table = isa.table64(k, k["table"])
 
     def body(m: Value, tokens: int) -> None:
-        totals = []
+        factors = []
         for j in range(tokens):
             _write_codes(k, m + j, k.bind(padded * j), padded)
-            totals.append(_look_up(k, isa, table, k.bind(padded * j), padded))
+            total = _look_up(k, isa, table, k.bind(padded * j), padded)
+            factors.append(k.bind(k["s"].load(0) / total))
         _columns(
             k,
             isa,
-            lambda first, vectors: _products(k, isa, (m, first), vectors, totals, padded),
+            lambda first, vectors: _products(k, isa, (m, first), vectors, factors, padded),
             tokens,
         )
 
@@ -205,7 +206,7 @@ def _products(
     isa: Vocabulary,
     place: tuple[Value, Value],
     vectors: int,
-    totals: list[Value],
+    factors: list[Value],
     padded: Value,
 ) -> None:
     """y of the rows whose entries lie in `codes`, for some columns."""
@@ -214,16 +215,15 @@ def _products(
     sums = []
     for v in range(vectors):
         start = isa.mixed_start(k["sum"].load(first + v * isa.lanes, isa.lanes))
-        sums.append([k.register("int32", isa.lanes, start) for _ in totals])
+        sums.append([k.register("int32", isa.lanes, start) for _ in factors])
     with k.loop((k["length"] + 3) // 4) as four:
         for v in range(vectors):
             packed = isa.bytes(k["q"], (four * columns + first + v * isa.lanes) * 4)
-            for j in range(len(totals)):
+            for j in range(len(factors)):
                 entries = isa.four(k["codes"], padded * j + four * 4)
                 sums[v][j].set(isa.mixed(sums[v][j].get(), entries, packed))
     for v in range(vectors):
-        for j, total in enumerate(totals):
-            scaled = isa.as_floats(sums[v][j].get()) * vector(k["s"].load(0), "float32", isa.lanes)
-            result = k.bind(scaled / vector(total, "float32", isa.lanes))
+        for j, factor in enumerate(factors):
+            result = k.bind(isa.as_floats(sums[v][j].get()) * vector(factor, "float32", isa.lanes))
             column = k.bind(first + v * isa.lanes)
             partial_store(k, k["y"], (m + j) * k["width"], column, k["width"], result, isa.lanes)

@@ -84,12 +84,12 @@ def shifted_sums(codes: npt.NDArray[np.uint8], q: npt.NDArray[np.int8], bits: in
 def log_code_attention(
     s: Floats, mask: Floats, v: Floats, *, codes_per_octave: int, bits: int, scale: float
 ) -> Floats:
-    """Y[..., Q, D] = (weighted scale of v) / total, the product rounded first."""
+    """Y[..., Q, D] = weighted (scale of v / total), the quotient rounded first."""
     rounded = round_to_int8(v, axis=(-2, -1))
     codes = log_codes(s, mask, scale, codes_per_octave, bits)
     sums = log_code_sums(codes, log_code_table(codes_per_octave, bits), rounded.q)
-    scaled = sums.weighted.astype(np.float32) * rounded.scale
-    return np.asarray(scaled / np.maximum(sums.total, 1).astype(np.float32))
+    factor = rounded.scale / np.maximum(sums.total, 1).astype(np.float32)
+    return np.asarray(sums.weighted.astype(np.float32) * factor)
 
 
 # BinaryLinearAttention
