@@ -24,6 +24,7 @@ from tests.backends.ort.libraries import (
 )
 
 SIZES = (1, 7, 8, 9, 31, 32, 33, 64, 127, 128, 129)
+ALL_ROWS = (7, 33, 128)
 
 
 def kernels(model: ir.Model, **options) -> Session:
@@ -33,7 +34,8 @@ def kernels(model: ir.Model, **options) -> Session:
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("columns", SIZES)
 def test_kernels_equal_bodies_on_activations_that_rounding_leaves_alone(form, columns):
-    for rows in (1, 63, 64, 65, 130):
+    # Rows and columns are tiled apart from each other: not every pair has to be seen.
+    for rows in (1, 63, 64, 65, 130) if columns in ALL_ROWS else (65,):
         model = layer(form, rows, columns)
         body, kernel = Session(to_ort(model), threads=1), kernels(model, threads=1)
         for tokens in (1, MANY - 1, MANY, 9):
