@@ -6,10 +6,22 @@ compared differs, or a fault was found; 4 a comparison was left undecided; 130 i
 
 import sys
 
-from addax.cli import comparing, compiling, debugging, measuring, targets
+from addax.cli import comparing, compiling, debugging, measuring, showing, targets, timing
 from addax.cli._options import app
 
-__all__ = ["app", "comparing", "compiling", "debugging", "main", "measuring", "targets"]
+__all__ = [
+    "app",
+    "comparing",
+    "compiling",
+    "debugging",
+    "main",
+    "measuring",
+    "showing",
+    "targets",
+    "timing",
+]
+
+_INTERRUPTED = 130  # what shells expect of a program that Ctrl-C ended
 
 
 def main() -> None:
@@ -23,6 +35,12 @@ def main() -> None:
         for note in getattr(error, "__notes__", ()):
             print(f"addax: note: {note}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"addax: error: {error.strerror or error}{where}", file=sys.stderr)
+        sys.exit(1)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        if isinstance(stop, SystemExit) and stop.code != _INTERRUPTED:
+            raise
         print("addax: interrupted; nothing half-written stays", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(_INTERRUPTED)

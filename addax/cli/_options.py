@@ -1,12 +1,14 @@
 """The application that commands join, and the options that they share."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
 
 from addax.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np  # `addax --help` answers at once: commands load what they need
 
 app = typer.Typer(
     help="A compiler that chops the multiplications out of neural networks.",
@@ -34,7 +36,7 @@ PipelineText = Annotated[
 _BATCH = 32  # samples run at once
 
 
-def read_batches(path: Path | None) -> list[dict[str, np.ndarray]] | None:
+def read_batches(path: Path | None) -> "list[dict[str, np.ndarray]] | None":
     """The samples of an .npz file in batches; None without a path.
 
     Raises:
@@ -56,7 +58,7 @@ def read_batches(path: Path | None) -> list[dict[str, np.ndarray]] | None:
     ]
 
 
-def read_feeds(path: Path | None) -> dict[str, np.ndarray] | None:
+def read_feeds(path: Path | None) -> "dict[str, np.ndarray] | None":
     """The arrays of an .npz file by name; None without a path.
 
     Raises:
@@ -64,6 +66,8 @@ def read_feeds(path: Path | None) -> dict[str, np.ndarray] | None:
     """
     if path is None:
         return None
+    import numpy as np
+
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}

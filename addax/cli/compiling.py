@@ -1,4 +1,4 @@
-"""Commands that compile and show: `optimize`, `passes`, `explain`, `show`."""
+"""Commands that compile: `optimize`, `passes`, `explain`."""
 
 import json
 from pathlib import Path
@@ -152,12 +152,3 @@ def explain(
         print(f"{entry.verdict:9} {entry.node}: {entry.reason}")
     if not found:
         print(f"no node of the model comes near the pattern of {rule}")
-
-
-@app.command()
-def show(model: ModelPath) -> None:
-    """Print MODEL as canonical text."""
-    from addax.frontend import to_ir
-    from addax.ir.text import to_text
-
-    print(to_text(to_ir(model)))
