@@ -15,6 +15,7 @@ from addax.delivery import Delivery, delivery_to
 from addax.errors import BuildError, EvaluationError, InputError
 from addax.ir.cost import total_cost
 from addax.ir.model import clone
+from addax.ir.query import constant_tensor
 from addax.ir.shapes import infer_shapes
 from addax.ir.statistics import CALIBRATION, EXECUTOR, HAS_KERNEL, TELL
 from addax.planner import Budget, Verdict
@@ -241,13 +242,16 @@ def _opened(model: ir.Model, names: list[str]) -> tuple[ir.Model, dict[str, np.n
     stored = {}
     for name in dict.fromkeys(names):
         value = made.graph.initializers.pop(name)
-        if value.const_value is None:
-            raise InputError(f"expected weights {name!r} with data, got none")
-        stored[name] = np.ascontiguousarray(value.const_value.numpy())
+        stored[name] = np.ascontiguousarray(_data(value))
         value.const_value = None
         if not value.is_graph_input():
             made.graph.inputs.append(value)
     return made, stored
+
+
+def _data(value: ir.Value) -> np.ndarray:
+    tensor = constant_tensor(value)
+    return np.zeros(0) if tensor is None else tensor.numpy()
 
 
 def _largest(pairs: Iterable[tuple[dict[str, Any], dict[str, Any]]]) -> float:

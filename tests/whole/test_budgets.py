@@ -1,6 +1,7 @@
 """Budgets of `optimize`: plans that hold on samples nobody chose by, and what cannot be planned."""
 
 import json
+import sys
 
 import numpy as np
 import onnx_ir as ir
@@ -8,7 +9,14 @@ import pytest
 
 import addax
 from addax import Budget
-from addax.errors import BudgetError, BuildError, EvaluationError, InputError, OptionError
+from addax.errors import (
+    BudgetError,
+    BuildError,
+    EvaluationError,
+    InputError,
+    MissingPackageError,
+    OptionError,
+)
 from addax.runtime import kernels
 from addax.testing.cases import build
 
@@ -123,6 +131,14 @@ def test_a_picture_of_the_frontier(small, tmp_path):
 
     save_chart(small.report.plan.frontier, tmp_path / "frontier.png")
     assert b"PNG" == (tmp_path / "frontier.png").read_bytes()[1:4]
+
+
+def test_pictures_without_matplotlib(small, monkeypatch, tmp_path):
+    from addax.planner.chart import save_chart
+
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(MissingPackageError, match=r"pictures need matplotlib: pip install addax"):
+        save_chart(small.report.plan.frontier, tmp_path / "frontier.png")
 
 
 def test_bytes_alone_make_the_error_least():
