@@ -48,7 +48,7 @@ def feed_forward(tokens: int, dim: int, *, rounds: int, seed: int) -> dict[str, 
     first = round(MULT_SHARE * tokens)
     for expert, count in enumerate((first, tokens - first)):
         chosen = torch.full((1, count), expert, dtype=torch.int32)
-        part = Experts(mixture)
+        part = Experts(mixture).eval()
         calls[f"expert {expert}"] = optimized(part, x[:, :count], chosen, allow=(ROUTE,))
     timings = interleave(calls, rounds=rounds, min_time=0.01)
     cpu = timings.cpu
