@@ -26,7 +26,14 @@ from addax.ir.origin import describe, origin
 from addax.ir.ranges import Histograms
 from addax.ir.rule import EveryNode
 from addax.ir.statistics import NOTES, Observer
-from addax.passes._attention_products import CODED, SCORES, Product, find_products, find_source
+from addax.passes._attention_products import (
+    CODED,
+    SCORES,
+    VALUES,
+    Product,
+    find_products,
+    find_source,
+)
 from addax.passes._family import Context, Phase
 from addax.passes._int8_bits import Widths
 from addax.passes._static_codes import Codes
@@ -35,7 +42,9 @@ PHASE = Phase.APPROXIMATE
 AFTER = ("layernorm-reparam", "log2-softmax")
 
 _RUNTIME = "com.microsoft"
+_ENDS = (1.0, 0.5, 0.25)  # of the range of softmax; few tokens draw more than half
 _LEAST = 4096  # numbers that a range must have been seen on
+_TINY = np.finfo(np.float32).tiny
 _SIDES = ("queries", "keys"), ("softmax", "values")
 
 
@@ -49,12 +58,15 @@ class Options:
     max_error: The relative error |y - y'| / |y| of a product above which it stays; None for any.
     reduce_range: Keys and values in 7 bits at most, for processors whose products of bytes
         saturate (x86 without VNNI).
+    each_row: Whether softmax is rounded relative to the maximum of each row: a third of the error
+        of softmax times V, or less, for two more passes over the softmax.
     """
 
     bits: str = "w8a8"
     skip: tuple[str, ...] = ()
     max_error: float | None = None
     reduce_range: bool = False
+    each_row: bool = False
 
     def __post_init__(self) -> None:
         Widths.parse(self.bits, "int8-attention")
@@ -74,18 +86,24 @@ class Options:
 
 @dataclass(frozen=True, eq=False)
 class _Planned:
-    """A product, the codes of what it multiplies, and its relative error with them."""
+    """A product, the codes of what it multiplies, and its relative error with them.
+
+    Where the left side is rounded relative to the maximum of `each_row`, so are its codes.
+    """
 
     product: Product
     left: Codes
     right: Codes
     error: float
+    each_row: bool
 
     def __str__(self) -> str:
         bits = self.right.levels.bit_length()
         if self.product.kind == CODED:
             return f"values of {bits} bits in {self.right}, output error {self.error:.3g}"
         names = _SIDES[self.product.kind != SCORES]
+        if self.each_row:
+            names = "softmax over the maximum of its row,", "values"
         sides = (
             f"{name} of {codes.levels.bit_length()} bits in {codes}"
             for name, codes in zip(names, (self.left, self.right), strict=True)
@@ -97,7 +115,11 @@ class _Planned:
 def multiply(op: Op, planned: _Planned) -> ir.Value:
     """MatMul(a, b) -> MatMulIntegerToFloat(QuantizeLinear(a), QuantizeLinear(b))."""
     (a, b), old = op.root.inputs, op.root.outputs[0]
-    left, right = planned.left, planned.right
+    left, right, top = planned.left, planned.right, None
+    if planned.each_row:
+        axes = op.initializer(np.array([-1]), "axes")
+        top = op.ReduceMax(a, axes) if op.opset >= 18 else op.ReduceMax(a, axes=[-1])
+        a = op.Div(a, top)
     made: ir.Value = op.domain(_RUNTIME).MatMulIntegerToFloat(
         _rounded(op, a, left),
         _rounded(op, b, right),
@@ -107,7 +129,7 @@ def multiply(op: Op, planned: _Planned) -> ir.Value:
         op.initializer(right.stored_zero, "zero_point"),
     )
     made.type, made.shape = old.type, old.shape
-    return made
+    return made if top is None else op.Mul(made, top)
 
 
 @rule("int8-attention/values", match=EveryNode(lambda _: True), exact=Exact.APPROXIMATE)
@@ -211,7 +233,9 @@ def _plan(product: Product, observer: Observer, options: Options) -> _Planned | 
         return seen
     signed = min(bits, 7) if options.reduce_range else bits
     right = Codes.best(seen[1], signed, signed=True)
-    made = _chosen(product, observer, _left(product, seen[0], bits), right)
+    each_row = options.each_row and product.kind == VALUES
+    lefts = _left(product, seen[0], bits, each_row=each_row)
+    made = _chosen(product, observer, lefts, right, each_row=each_row)
     if not np.isfinite(made.error):
         return "its products are not finite"
     if options.max_error is not None and made.error > options.max_error:
@@ -225,17 +249,13 @@ def _is_named(node: ir.Node, patterns: tuple[str, ...]) -> bool:
     return any(fnmatch.fnmatchcase(n, f"*{p}*") for n in names for p in patterns)
 
 
-def _left(product: Product, seen: Histograms, bits: int) -> list[Codes]:
-    """What the left side may be rounded to.
-
-    For softmax, ranges up to 1 and up to twice what was seen: one token may draw more elsewhere.
-    """
+def _left(product: Product, seen: Histograms, bits: int, *, each_row: bool) -> list[Codes]:
+    """What the left side may be rounded to; for softmax, up to 1 or to less, finer."""
     if product.kind == SCORES:
         return [Codes.best(seen, bits, signed=False)]
     if product.kind == CODED:
         return [Codes.best(seen, bits, signed=True)]
-    ends = {1.0, min(1.0, 2 * float(seen.high[0]))}
-    return [Codes.of(0.0, end, 8, signed=False) for end in sorted(ends, reverse=True)]
+    return [Codes.of(0.0, end, 8, signed=False) for end in (_ENDS[:1] if each_row else _ENDS)]
 
 
 def _observed(product: Product, observer: Observer) -> tuple[Histograms, Histograms] | str:
@@ -264,7 +284,9 @@ def _sides(product: Product, left: np.ndarray, right: np.ndarray) -> tuple[np.nd
     return np.where(np.isnan(left).all(-1, keepdims=True), np.float32(0), left), right
 
 
-def _chosen(product: Product, observer: Observer, lefts: list[Codes], right: Codes) -> _Planned:
+def _chosen(
+    product: Product, observer: Observer, lefts: list[Codes], right: Codes, *, each_row: bool
+) -> _Planned:
     """Of the codes of the left side those with the smallest error of the product."""
     missed, whole = np.zeros(len(lefts)), 0.0
     for arrays in observer.observe((product.left, product.right)):
@@ -272,9 +294,10 @@ def _chosen(product: Product, observer: Observer, lefts: list[Codes], right: Cod
         exact = b if product.kind == CODED else a @ b
         whole += float(np.square(exact, dtype=np.float64).sum())
         rounded = right.decoded(b)
+        top = np.maximum(a.max(-1, keepdims=True), _TINY) if each_row else np.float32(1)
         for place, left in enumerate(lefts):
-            made = rounded if product.kind == CODED else left.decoded(a) @ rounded
+            made = rounded if product.kind == CODED else left.decoded(a / top) @ rounded * top
             missed[place] += np.square(made - exact, dtype=np.float64).sum()
     best = int(missed.argmin())
     error = float(np.sqrt(missed[best] / (whole or 1.0)))
-    return _Planned(product, lefts[best], right, error)
+    return _Planned(product, lefts[best], right, error, each_row)

@@ -144,6 +144,29 @@ def test_calibration_on_rows_that_see_nothing_is_as_good():
     assert max(errors(made)) < 0.03
 
 
+def test_softmax_relative_to_the_maximum_of_its_row_loses_less():
+    data = batch(0)
+    data["q"][:16] *= 30  # one token draws all
+    data["q"][16:] /= 30  # all draw alike, for which 1 / 255 is coarse
+    data["v"] = (data["v"] > 0).astype(np.float32)  # exact in codes
+    model, plain = optimized(PLAIN, data=data)
+    _, by_rows = optimized(PLAIN, f"{ALLOW}{{each_row=True}}", data)
+    assert "softmax over the maximum of its row, of 8 bits in [0, 1]" in by_rows.report.notes[1]
+    found = [errors(made)[1] for made in (plain, by_rows)]
+    assert found[1] < 0.5 * found[0]
+    exact = evaluate(model, data)["y"]
+    assert relative(by_rows.session.run(data)["y"], exact) < 0.1
+    added = [name for name in operators(by_rows.model) if name in {"ReduceMax", "Div", "Mul"}]
+    assert ["ReduceMax", "Div", "Mul"] == added
+
+
+def test_the_range_of_softmax_is_as_small_as_pays():
+    data = batch(0)
+    for scale, end in ((30, "[0, 1]"), (0.01, "[0, 0.25]")):
+        _, made = optimized(PLAIN, data=data | {"q": data["q"] * np.float32(scale)})
+        assert f"softmax of 8 bits in {end}" in made.report.notes[1]
+
+
 def test_fewer_bits_lose_more_and_a_budget_keeps_products():
     found = [max(errors(optimized(PLAIN, f"{ALLOW}{{bits='w8a{b}'}}")[1])) for b in (8, 6, 4)]
     assert found == sorted(found)
