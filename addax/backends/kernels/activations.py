@@ -11,8 +11,14 @@
 `levels`: int8 by a range that is known beforehand; NaN becomes some number:
     q[m, k] = rint(min(max(x[m, k] / step, low), high)) + shift,  s[m] = 1
 
-A NaN or an infinity in a group of the first two makes the scale NaN, and so the token's outputs.
+`stairs`: the same with at most 16 codes, each for a run of levels:
+    q[m, k] = shift + sum_j jumps[j] (1 if rint(...) >= starts[j] else 0)
+
+A NaN or an infinity in a group of the first two kernels makes the scale NaN, and so the
+outputs of the token.
 """
+
+from collections.abc import Callable
 
 from addax.backends.kernels.columns import Columns, Total
 from addax.backends.kernels.vocabulary import Vocabulary
@@ -40,6 +46,8 @@ PARAMETERS = {
     "r1": "int32",
 }
 LEVELS = PARAMETERS | {"step": "float32", "low": "float32", "high": "float32", "shift": "int32"}
+STAIRS = LEVELS | {"starts": "int32*", "jumps": "int32*"}
+_STEPS = 15
 
 
 def quantize(k: Builder, isa: Vocabulary) -> None:
@@ -81,9 +89,31 @@ def tables(k: Builder, isa: Vocabulary) -> None:
 
 def levels(k: Builder) -> None:
     """The rows of this call of q, s and sum; one group, whose columns beyond the last are 0."""
+    shift = k.bind(vector(k["shift"], "int32", WIDE))
+    _coded(k, lambda level: level + shift)
+
+
+def stairs(k: Builder) -> None:
+    """The same where runs of levels share a code."""
+    first, nothing = vector(k["shift"], "int32", WIDE), vector(0, "int32", WIDE)
+    steps = [
+        tuple(k.bind(vector(k[name].load(j), "int32", WIDE)) for name in ("starts", "jumps"))
+        for j in range(_STEPS)
+    ]
+
+    def climb(level: Value) -> Value:
+        code = first
+        for start, jump in steps:
+            code = code + select(level >= start, jump, nothing)
+        return code
+
+    _coded(k, climb)
+
+
+def _coded(k: Builder, code_of: Callable[[Value], Value]) -> None:
+    """Rows of activations to codes of their levels."""
     columns, group = k["columns"], k["group"]
     step, low, high = (k.bind(floats(k[name])) for name in ("step", "low", "high"))
-    shift = k.bind(vector(k["shift"], "int32", WIDE))
     nothing = vector(0, "int32", WIDE)
     with k.loop(k["r0"], k["r1"]) as m:
         total = Total(k)
@@ -91,8 +121,8 @@ def levels(k: Builder) -> None:
             first = k.bind(run * WIDE)
             x = partial_load(k, k["x"], k.bind(m * columns), first, columns)
             # Divided, not multiplied by 1 / step: the body divides, and both agree.
-            inside = maximum(minimum(x / step, high), low)
-            code = k.bind(select(exist(first, columns), rounded(inside) + shift, nothing))
+            level = k.bind(rounded(maximum(minimum(x / step, high), low)))
+            code = k.bind(select(exist(first, columns), code_of(level), nothing))
             total.add(code)
             k["q"].store(k.bind(m * group) + first, cast(code, "int8", WIDE), WIDE)
         k["s"].store(m, vector(1.0, "float32", 1))

@@ -37,6 +37,7 @@ KERNELS: Mapping[str, Kernel] = {
     "quantize": Kernel(activations.PARAMETERS, activations.quantize),
     "tables": Kernel(activations.PARAMETERS, activations.tables),
     "levels": Kernel(activations.LEVELS, lambda k, _: activations.levels(k)),
+    "stairs": Kernel(activations.STAIRS, lambda k, _: activations.stairs(k)),
     "values": Kernel(log_code_attention.VALUES, lambda k, _: log_code_attention.values(k)),
     "log_code_attention": Kernel(log_code_attention.ATTENTION, log_code_attention.attention),
     "binary_linear_attention": Kernel(

@@ -28,6 +28,11 @@ typedef void addax_prepare(const float *x, int8_t *q, float *s, int32_t *sum, in
 typedef void addax_levels(const float *x, int8_t *q, float *s, int32_t *sum, int32_t rows,
                           int32_t columns, int32_t groups, int32_t group, int32_t first,
                           int32_t last, float step, float low, float high, int32_t shift);
+/* The same where runs of levels share a code: shift, and each jump whose start is reached. */
+typedef void addax_stairs(const float *x, int8_t *q, float *s, int32_t *sum, int32_t rows,
+                          int32_t columns, int32_t groups, int32_t group, int32_t first,
+                          int32_t last, float step, float low, float high, int32_t shift,
+                          const int32_t *starts, const int32_t *jumps);
 
 /* Tiles first to last-1 of a linear layer, for all rows of activations that were prepared. Some
    kernels want memory: `weights` of TILE * group bytes, `sums` of TILE * rows floats. */

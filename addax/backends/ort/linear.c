@@ -76,10 +76,20 @@ static void look_up(const struct call *call, struct block block, int32_t first, 
 static void prepare_levels(const struct call *call, struct block block, int32_t first,
                            int32_t last) {
     const struct levels *levels = &call->layer->levels;
-    ((addax_levels *)call->kernel->prepare)(
-        call->x + block.row * (size_t)call->columns, call->q + block.row * call->width,
-        call->s + block.row, call->sum + block.row, block.rows, call->columns, 1,
-        call->layer->group, first, last, levels->step, levels->low, levels->high, levels->shift);
+    const struct path *path = call->layer->path;
+    const float *x = call->x + block.row * (size_t)call->columns;
+    int8_t *q = call->q + block.row * call->width;
+    float *s = call->s + block.row;
+    int32_t *sum = call->sum + block.row;
+    const int32_t group = call->layer->group;
+    if (levels->steps >= 0)
+        ((addax_stairs *)path->many.prepare)(
+            x, q, s, sum, block.rows, call->columns, 1, group, first, last, levels->step,
+            levels->low, levels->high, levels->shift, levels->starts, levels->jumps);
+    else
+        ((addax_levels *)path->few.prepare)(x, q, s, sum, block.rows, call->columns, 1, group,
+                                            first, last, levels->step, levels->low, levels->high,
+                                            levels->shift);
     if (levels->entries) look_up(call, block, first, last);
 }
 

@@ -4,6 +4,8 @@
 
 #include "op.h"
 
+#define STEPS 15 /* of stairs, which levels of activations may be */
+
 struct linear_op {
     struct op op;
     const char *weights;           /* name of input 1 */
@@ -22,7 +24,9 @@ struct linear {
     struct levels {
         float step, low, high; /* of x / step */
         int32_t shift;         /* from there to a code, or to a place among the entries - 128 */
-        const int8_t *entries; /* NULL if levels are codes */
+        const int8_t *entries; /* NULL if levels are codes, or stairs */
+        int32_t steps;         /* of stairs; -1: there are none */
+        int32_t starts[STEPS], jumps[STEPS];
     } levels;
 };
 

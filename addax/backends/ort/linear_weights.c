@@ -86,7 +86,8 @@ static OrtStatus *keep(struct linear *made, const struct tensor *in) {
     return NULL;
 }
 
-/* What levels of activations mean. Entries that rise by one and then stay are levels themselves. */
+/* What levels of activations mean. Entries that rise by one and then stay are
+   levels themselves; few runs of entries are stairs. */
 static OrtStatus *read_levels(const OrtKernelInfo *info, struct linear *made,
                               const struct tensor *in) {
     const struct linear_op *op = made->op;
@@ -99,15 +100,24 @@ static OrtStatus *read_levels(const OrtKernelInfo *info, struct linear *made,
         return invalid("addax:%s: expected step above 0 and zero from 0 to 255, got %g and %lld",
                        op->op.name, (double)levels->step, (long long)zero);
     const int8_t *entries = in[op->entries].data;
-    int32_t top = 0;
-    while (top < LEVELS - 1 && entries[top + 1] == entries[top] + 1) top++;
-    int32_t last = top;
-    while (last < LEVELS - 1 && entries[last + 1] == entries[top]) last++;
-    const int is_even = last == LEVELS - 1;
+    int32_t changes = 0;
+    int is_even = 1;
+    for (int32_t i = 1; i < LEVELS; i++) {
+        if (entries[i] == entries[i - 1]) continue;
+        if (changes < STEPS) {
+            levels->starts[changes] = i - (int32_t)zero;
+            levels->jumps[changes] = entries[i] - entries[i - 1];
+        }
+        is_even &= i == ++changes && entries[i] == entries[i - 1] + 1;
+    }
+    const int is_stairs = !is_even && changes <= STEPS;
+    const int32_t from = (int32_t)zero;
+    for (int32_t i = changes; i < STEPS; i++) levels->starts[i] = LEVELS;
     levels->low = (float)-zero;
-    levels->high = (float)((is_even ? top : LEVELS - 1) - zero);
-    levels->shift = (int32_t)zero + (is_even ? entries[0] : -LEVELS / 2);
-    if (is_even) levels->entries = NULL;
+    levels->high = (float)((is_even ? changes : LEVELS - 1) - zero);
+    levels->shift = is_stairs ? entries[0] : from + (is_even ? entries[0] : -LEVELS / 2);
+    levels->steps = is_stairs ? changes : -1;
+    if (is_even || is_stairs) levels->entries = NULL;
     return NULL;
 }
 

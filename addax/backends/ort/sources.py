@@ -36,14 +36,19 @@ FORMS: Mapping[str, tuple[Kernel, Kernel]] = {
     **{form: _linear(form) for form in ("codebook4", "codebook2")},
     **{f"binary{planes}": _linear(f"binary{planes}", "tables") for planes in (1, 2, 3, 4)},
     "int8": (Kernel("int8", "quantize"),) * 2,
-    "static": (Kernel("int8", "levels"),) * 2,
+    "static": (Kernel("int8", "levels"), Kernel("int8", "stairs")),  # by what levels mean
     "log_code": (Kernel("log_code_attention", "values"),) * 2,
     "linear_attention": (Kernel("binary_linear_attention"),) * 2,
     "mixture": (Kernel("int8", "quantize"), Kernel("float_matmul")),  # both, whatever the rows
 }
 """For each form of weights and each other operator the kernel for few rows and that for many."""
 
-_WIDTHS = {"levels": 1, "quantize": 1, "tables": 4}  # bytes that a prepared activation takes
+_WIDTHS = {
+    "levels": 1,
+    "quantize": 1,
+    "stairs": 1,
+    "tables": 4,
+}  # bytes that a prepared activation takes
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ _FORMS = {
     "StaticInt8MatMul": "static",
 }
 
-_BOTH = {"mixture"}  # the two kernels are those of two experts
+_BOTH = {"mixture", "static"}  # the two kernels are those of two experts, or of two quantizers
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,29 @@ def test_levels_are_those_of_numpy(isa, rows, columns, step, zero, seed, cut):
     assert np.array_equal(np.ones(rows, np.float32), s)
 
 
+@FEW
+@given(SIZES, st.integers(0, 15), SEEDS)
+def test_runs_of_levels_share_a_code(isa, columns, steps, seed):
+    rng = np.random.default_rng(seed)
+    starts = np.full(15, 256, np.int32)
+    starts[:steps] = np.sort(rng.choice(np.arange(-100, 155), steps, replace=False))
+    codes = rng.integers(-128, 128, 16)
+    x = (rng.standard_t(2, (4, columns)) * 20).astype(np.float32)
+    group = -(-columns // 32) * 32
+    program = Program()
+    q, s = program.room((4, group), np.int8), program.room((4,), np.float32)
+    total = program.room((4,), np.int32)
+    program.call(
+        "stairs", program.put(x), q, s, total, 4, columns, 1, group, 0, 4, 0.5, -100.0, 155.0,
+        int(codes[0]), program.put(starts), program.put(np.diff(codes).astype(np.int32)),
+    )  # fmt: skip
+    outcome = program.run(isa)
+    level = np.rint(np.clip(x / np.float32(0.5), -100, 155))
+    expected = codes[(level[..., None] >= starts).sum(-1)]
+    assert np.array_equal(expected.astype(np.int8), outcome[q][:, :columns])
+    assert np.array_equal(expected.sum(1), outcome[total])
+
+
 @pytest.mark.parametrize(("odd", "level"), [(np.inf, 7), (-np.inf, -8)])
 def test_infinities_are_the_ends(isa, odd, level):
     q, _, _ = codes_of(isa, np.full((1, 3), odd, np.float32), 0.5, -8, 7, 0, [(0, 1)])

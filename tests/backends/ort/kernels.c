@@ -33,18 +33,29 @@ void addax_quantize_scalar(PREPARE) {
         }
 }
 
-void addax_levels_scalar(PREPARE, float step, float low, float high, int32_t shift) {
+void addax_stairs_scalar(PREPARE, float step, float low, float high, int32_t shift,
+                         const int32_t *starts, const int32_t *jumps) {
     (void)rows, (void)groups;
     for (int32_t r = first; r < last; r++) {
-        int32_t total = 0;
-        for (int32_t k = 0; k < group; k++) {
-            float v = k < columns ? nearbyintf(fminf(fmaxf(x[r * columns + k] / step, low), high)) : 0;
-            q[r * group + k] = k < columns ? (int8_t)((int32_t)v + shift) : 0;
-            total += q[r * group + k];
-        }
+        sum[r] = 0;
         s[r] = 1;
-        sum[r] = total;
+        for (int32_t k = 0; k < group; k++) {
+            int32_t code = 0;
+            if (k < columns) {
+                float v = nearbyintf(fminf(fmaxf(x[r * columns + k] / step, low), high));
+                code = shift + (starts ? 0 : (int32_t)v);
+                for (int32_t j = 0; starts && j < 15; j++)
+                    if ((int32_t)v >= starts[j]) code += jumps[j];
+            }
+            q[r * group + k] = (int8_t)code;
+            sum[r] += code;
+        }
     }
+}
+
+void addax_levels_scalar(PREPARE, float step, float low, float high, int32_t shift) {
+    addax_stairs_scalar(x, q, s, sum, rows, columns, groups, group, first, last, step, low, high,
+                        shift, 0, 0);
 }
 
 static float signed_sum(const float *x, int32_t k, int32_t columns, int32_t entry) {

@@ -22,6 +22,8 @@ def table_of(kind, rng):
         return (np.minimum(np.arange(256), top) - min(zero, 127) - (top > 127)).clip(
             -128, 127
         ), zero
+    if kind == "trap":  # as many changes as levels that even ones would have
+        return np.array([0, 5, *[2] * 254]), int(rng.integers(0, 4))
     if kind == "constant":
         return np.full(256, -3), 7
     if kind == "stairs":
@@ -34,7 +36,7 @@ def table_of(kind, rng):
     SIZES,
     SIZES,
     st.sampled_from([1, 7, 40]),
-    st.sampled_from(["even", "constant", "stairs", "any"]),
+    st.sampled_from(["even", "constant", "stairs", "trap", "any"]),
     st.integers(0, 9999),
 )
 def test_the_kernel_is_the_body(n, k, rows, kind, seed):
