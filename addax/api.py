@@ -187,8 +187,10 @@ def optimize(
         budget: How much error is accepted, or how small or fast the model must be; what is done to
             which layer is chosen by that, among the families in `allow`, or among all that can be
             chosen. One calibration sample in four is held out to judge the choice.
-        bits: For "shift-add", bits of a weight: 2, 3 or 4; a mean of these such as 2.2; "auto", to
-            be chosen layer by layer under a budget; or a format such as "fitted4" or "binary3".
+        bits: For "int8" and "int8-attention", bits of weights and activations, 2 to 8 each, such as
+            "w8a8" or "w4a4". For "shift-add", bits of a weight: 2, 3 or 4; a mean of these such as
+            2.2; "auto", to be chosen layer by layer under a budget; or a format such as "fitted4"
+            or "binary3".
         max_bytes: For "shift-add" with bits="auto": bytes that all weights may take.
         max_error: For "shift-add" with bits="auto": root of the mean squared relative error that
             the outputs of layers may have.
