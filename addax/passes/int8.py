@@ -51,8 +51,8 @@ class Options:
     codebooks: Whether a static quantizer may have entries that are not even, where these lose much
         less, as behind a GELU. Free in our kernels; in ONNX Runtime's own ops a table read for
         each activation takes longer than the product.
-    compensate: Whether weights make up for each other's errors (OPTQ); None: where weights or
-        activations have fewer than 8 bits.
+    compensate: Whether weights make up for each other's errors (OPTQ), and the bias for what the
+        mean of an output lacks.
     damping: Of the inputs' second moments for that, as a share of their mean.
     rows: Rows (tokens) that layers must be seen on where ranges are static; fewer are refused.
     smallest: Weights of the smallest layer that is treated.
@@ -70,7 +70,7 @@ class Options:
     bits: str = "w8a8"
     static: bool | None = None
     codebooks: bool = True
-    compensate: bool | None = None
+    compensate: bool = True
     damping: float = 0.01
     rows: int = 32
     smallest: int = 4096
@@ -115,12 +115,11 @@ class Options:
     def wanted(self) -> Wanted:
         """What each layer is to become."""
         widths = self.widths
-        few = widths != Widths()
         return Wanted(
             widths,
             widths.is_narrow if self.static is None else self.static,
             self.codebooks,
-            few if self.compensate is None else self.compensate,
+            self.compensate,
             self.damping,
             self.reduce_range,
         )
