@@ -157,6 +157,33 @@ def test_only_allowed_families_are_chosen_among():
     assert 3 == sum(node.op_type == "DynamicQuantizeMatMul" for node in made.model.graph)
 
 
+def test_norms_are_folded_where_that_serves():
+    random = np.random.default_rng(0)
+    stretch = np.geomspace(0.05, 20, 64)
+    weights = [
+        stretch.astype(np.float32),
+        np.zeros(64, np.float32),
+        (random.normal(size=(64, 96)) / stretch[:, None] / 8).astype(np.float32),
+    ]
+    text = """<ir_version: 10, opset_import: ["": 20]>
+    g (float[N,8,64] x) => (float[N,8,96] y) <float[64] gain, float[64] shift, float[64,96] w> {
+        n = LayerNormalization<axis=-1>(x, gain, shift)
+        y = MatMul(n, w)
+    }"""
+    data = [random.normal(size=(32, 8, 64)).astype(np.float32)]
+    made = addax.optimize(
+        build(text, weights),
+        target="portable",
+        calibration=data,
+        budget=Budget(max_error=0.05, objective="bytes"),
+        allow=("layernorm-reparam{tokens=64}", "int8{smallest=1}"),
+        progress=False,
+    )
+    assert "layernorm-reparam" in made.report.pipeline
+    assert {"int8"} == {place.label for place in made.report.plan.places}
+    assert "planning: norms are folded (2 of 2 ways kept the budget)" in made.report.plan.notes
+
+
 def test_a_metric_with_a_floor():
     expected = exact(OTHERS).argmax(-1)
     seen = []

@@ -16,16 +16,25 @@ import onnx_ir as ir
 from addax.passes.choices._attention import attention_places
 from addax.passes.choices._linear import linear_places
 from addax.passes.choices._offer import FLOAT, Asked, Offer, Place
-from addax.passes.choices._steps import FAMILIES, exact_steps, realized, steps_for
+from addax.passes.choices._steps import (
+    FAMILIES,
+    FOLD,
+    exact_steps,
+    fold_steps,
+    realized,
+    steps_for,
+)
 
 __all__ = [
     "FAMILIES",
     "FLOAT",
+    "FOLD",
     "Asked",
     "Offer",
     "Place",
     "exact_steps",
     "find_places",
+    "fold_steps",
     "realized",
     "steps_for",
 ]

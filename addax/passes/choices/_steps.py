@@ -13,6 +13,8 @@ from addax.passes.choices._offer import Offer, Place
 
 FAMILIES = (INT8, CODES)
 """The families that offer something at each place, and so can be chosen among."""
+FOLD = "layernorm-reparam"
+"""The family that changes no function, but how well places can be rounded: all norms, or none."""
 
 Chosen = Iterable[tuple[Place, Offer]]
 
@@ -20,6 +22,11 @@ Chosen = Iterable[tuple[Place, Offer]]
 def exact_steps() -> tuple[Step, ...]:
     """What runs before anything is chosen."""
     return Pipeline.exact().steps
+
+
+def fold_steps(options: Mapping[str, Any]) -> tuple[Step, ...]:
+    """The fold of norms, which comes before anything is chosen."""
+    return (Step(families()[FOLD], tuple(options.items())),)
 
 
 def steps_for(chosen: Chosen, options: Mapping[str, Mapping[str, Any]]) -> tuple[Step, ...]:
