@@ -25,7 +25,16 @@ from addax.frontend import STRUCTURE, to_ir
 from addax.ir.certificate import Certificate
 from addax.ir.model import clone
 from addax.ir.shapes import infer_shapes
-from addax.ir.statistics import CALIBRATION, EXECUTOR, HAS_KERNEL, LAYERS, NOTES, PLACES, TELL
+from addax.ir.statistics import (
+    CALIBRATION,
+    EXECUTOR,
+    HAS_KERNEL,
+    IN_RUNTIME,
+    LAYERS,
+    NOTES,
+    PLACES,
+    TELL,
+)
 from addax.ir.verify import verify as require_well_formed
 from addax.passes._certifying import Certify
 from addax.passes._checking import CheckEach
@@ -301,7 +310,12 @@ def _facts(
     tell: Callable[[str], None],
 ) -> dict[str, Any]:
     """What families get."""
-    facts: dict[str, Any] = {TELL: tell, EXECUTOR: executor, HAS_KERNEL: delivery.has_kernel()}
+    facts: dict[str, Any] = {
+        TELL: tell,
+        EXECUTOR: executor,
+        HAS_KERNEL: delivery.has_kernel(),
+        IN_RUNTIME: delivery.in_runtime,
+    }
     if calibration is not None:
         from addax.runtime.calibrate import Batches
 

@@ -37,12 +37,14 @@ class Delivery:
         kernels: The library that computes the ops of the dialect on this machine, if one does.
         library: The whole model in machine code, if it is to be.
         times_layers: Whether single layers can be timed here as the model will run them.
+        in_runtime: Whether ONNX Runtime runs the model, with the operators of its own domain.
     """
 
     target: str
     kernels: "Kernels | None" = None
     library: "Library | None" = None
     times_layers: ClassVar[bool] = False
+    in_runtime: ClassVar[bool] = True
 
     @property
     def where(self) -> str:
@@ -218,6 +220,8 @@ class _Gpu(Delivery):
 @dataclass(frozen=True)
 class _Compiled(Delivery):
     """To this processor as a whole, in machine code by TVM."""
+
+    in_runtime: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         from addax.backends.to_tvm import tuning_time

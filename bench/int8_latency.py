@@ -31,6 +31,7 @@ EXPORT, PEERS = "float32, torch's export", ("ORT static", "ORT dynamic")
 FORMS = {
     "addax float32": ("portable", ()),
     "addax portable": ("portable", ("int8", "int8-attention")),
+    "addax portable, each row": ("portable", ("int8", "int8-attention{each_row=True}")),
     "addax host": ("host", ("int8", "int8-attention")),
     "addax host, log2-softmax": ("host", ("int8", "int8-attention", "log2-softmax")),
 }

@@ -16,6 +16,7 @@ CALIBRATION, NOTES = "calibration", "notes"
 LAYERS = "layers"  # a list of `Layer`
 PLACES = "places"  # for each of these, the nodes that multiply by its codes
 TRIALS = "trials"  # layers in formats that were fitted before, by the names of both
+IN_RUNTIME = "in runtime"  # whether ONNX Runtime runs the model, with operators of its own
 HAS_KERNEL = "has kernel"  # says of a node of the dialect whether the target has a kernel for it
 TELL, EXECUTOR = (
     "tell",

@@ -25,7 +25,7 @@ from addax.ir import Exact, Op, decline, rule
 from addax.ir.origin import describe, origin
 from addax.ir.ranges import Histograms
 from addax.ir.rule import EveryNode
-from addax.ir.statistics import NOTES, Observer
+from addax.ir.statistics import IN_RUNTIME, NOTES, Observer
 from addax.passes._attention_products import (
     CODED,
     SCORES,
@@ -199,6 +199,9 @@ def run(model: ir.Model, context: Context) -> bool:
     # All ranges first: what is rewritten lies before what would be observed next.
     for product in find_products(model.graph):
         where = f"int8-attention, {describe(product.root)}"
+        if product.kind != CODED and not context.facts.get(IN_RUNTIME, True):
+            notes.append(f"{where}: unchanged: ONNX Runtime does not run the model on this target")
+            continue
         found = _plan(product, observer, options)
         if isinstance(found, str):
             notes.append(f"{where}: unchanged: {found}")

@@ -10,7 +10,7 @@ import addax
 from addax.errors import OptionError
 from addax.ir.evaluate import evaluate
 from addax.ir.ranges import Histograms
-from addax.ir.statistics import CALIBRATION, HAS_KERNEL
+from addax.ir.statistics import CALIBRATION, HAS_KERNEL, IN_RUNTIME
 from addax.passes._attention_products import CODED, SCORES, VALUES, find_products, find_source
 from addax.passes._family import families
 from addax.passes._pipeline import Pipeline, run_pipeline
@@ -265,6 +265,14 @@ def test_where_there_are_kernels_softmax_times_v_is_left_to_codes():
     data, model = batch(5), build(HEAD + PLAIN, [])
     for each, most in ((made, 0.06), (few, 0.3)):
         assert relative(evaluate(each, data)["y"], evaluate(model, data)["y"]) < most
+
+
+def test_a_target_without_onnx_runtime_keeps_its_products():
+    model = build(HEAD + PLAIN, [])
+    facts = {IN_RUNTIME: False, CALIBRATION: Batches(model, [batch()])}
+    run_pipeline(model, Pipeline.parse(ALLOW), facts=facts)
+    assert ["MatMul", "Softmax", "MatMul"] == operators(model)
+    assert "ONNX Runtime does not run the model on this target" in facts["notes"][0]
 
 
 def test_products_are_told_apart():
