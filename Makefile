@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test slow lint types clean
+.PHONY: demo test slow lint types docs clean
 
 demo: $(STAMP)
 	$(BIN)/python -m addax.demo
@@ -20,6 +20,10 @@ lint: $(STAMP)
 
 types: $(STAMP)
 	$(BIN)/mypy
+
+docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt mkdocs-material
+	$(BIN)/mkdocs build --strict
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -1,6 +1,7 @@
 """Why a rule applied here and not there: the guard's reason, or the nearest miss."""
 
 import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from addax.ir.interpret import nearest
 from addax.ir.match import Matcher
 from addax.ir.origin import describe
 from addax.ir.rule import Decline, Rule
-from addax.passes._family import families
+from addax.passes._family import Family, families
 from addax.passes._instrument import Instrument, Rewrite
 from addax.passes._pipeline import run_pipeline
 
@@ -60,6 +61,32 @@ def explain(model: Any, rule_name: str, node_name: str | None = None) -> list[Ex
     near = difflib.get_close_matches(node_name, [n for n in names if n], 1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise OptionError(f"the model has no node {node_name!r}{hint}")
+
+
+def describe_passes(found: Iterable[Family]) -> str:
+    """Every family with its rules as a page of Markdown, in the order in which they run."""
+    lines = [
+        "# Passes",
+        "",
+        "Written by `addax passes --markdown`. Families of one phase run together to a joint "
+        "fixed point, each phase after the one before. Those of the phase *approximate*, and "
+        "those marked so, run only if they are allowed by name.",
+    ]
+    for family in found:
+        asked = "" if family.is_exact else ", only if allowed"
+        lines += [
+            "",
+            f"## {family.name}",
+            "",
+            f"{family.summary} Phase: {family.phase.name.lower()}",
+        ]
+        lines[-1] += f"{asked}."
+        if family.rules:
+            lines += ["", "| rule | promises | what it does |", "|---|---|---|"]
+        for rule in family.rules:
+            summary = rule.summary.replace("|", "\\|")
+            lines.append(f"| `{rule.name}` | {rule.exact.value} | `{summary}` |")
+    return "\n".join(lines)
 
 
 class _Follower(Instrument):

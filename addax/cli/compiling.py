@@ -97,6 +97,9 @@ def _number(text: str | None) -> float | str | None:
 
 @app.command()
 def passes(
+    as_markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print a page for documentation.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """List every family of rewrites and its rules."""
@@ -108,6 +111,11 @@ def passes(
     found = families().values()
     if as_json:
         print(json.dumps([_described(family) for family in found]))
+        return
+    if as_markdown:
+        from addax.explain import describe_passes
+
+        print(describe_passes(found))
         return
     table = Table(show_edge=False)
     for heading in ("phase", "rule", "exactness", "what it does"):
