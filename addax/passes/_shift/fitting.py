@@ -17,6 +17,10 @@ from addax.passes.fit import FitOptions, Fitted, Format, Job, fit_all
 
 _FEW_ROWS_DAMPING = 0.1
 _DAMPINGS = (1, 10, 100)  # multiples of the damping, for what makes up for the layers before
+# Least squares on inputs that are noise in part gives weights that are too small, by a layer a bit
+# and by a network a lot. DeiT-Tiny at 3 bits keeps 85 % of its classes with layers that make up for
+# errors below this, 81 % below twice this, 83 % at any error and 83 % if none does.
+_TOO_FAR = 0.15
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,13 +152,16 @@ def _wanted(weights: np.ndarray, look: _Look) -> np.ndarray:
     """The weights that come nearest to x W^T when given x', what x has become.
 
     W + a W (C^T - H) (H + damping)^-1 with H = E[x'^T x'], C = E[x'^T x]: least squares, drawn
-    towards W. The damping and the step a are those that serve best on the rows to judge by.
+    towards W. The damping and the step a are those that serve best on the rows to judge by. W stays
+    where x' W^T is far from x W^T.
     """
     if look.fitting is None or look.judging is None:
         return weights
     moments, judging = look.fitting.matrix, look.judging
     apart = look.fitting.cross.T - moments
     if not np.any(apart) or not np.isfinite(apart).all():
+        return weights
+    if _output_error(weights, weights, look.fitting) > _TOO_FAR:
         return weights
     missed = weights @ (judging.cross.T - judging.matrix)
     most, best = 0.0, weights
@@ -182,18 +189,23 @@ def _trial(target: Target, fitted: Fitted, look: _Look) -> Trial:
     if look.fitting is None or look.judging is None:
         return Trial(target, fitted, None, None, look.notes)
     weights, made, judging = target.matrix(), fitted.decoded, look.judging
-    offset = None
+    offset, moved = None, 0.0
     if all(site.has_bias for site in target.sites):
         offset = _missing(weights, made, look.fitting)
-    whole = float(np.sum((weights @ judging.original) * weights))
-    shared = float(np.sum((made @ judging.cross) * weights))
-    own = float(np.sum((made @ judging.matrix) * made))
-    moved = 0.0
-    if offset is not None:
         moved = float(offset @ (offset - 2 * _missing(weights, made, judging)))
-    lost = max(whole - 2 * shared + own + moved, 0.0)
-    error = math.sqrt(lost / whole) if whole > 0 else 0.0
+    error = _output_error(weights, made, judging, moved)
     return Trial(target, fitted, offset, error, look.notes)
+
+
+def _output_error(
+    weights: np.ndarray, made: np.ndarray, moments: SecondMoments, moved: float = 0.0
+) -> float:
+    """sqrt((E|x W^T - x' D^T|^2 + moved) / E|x W^T|^2) for D = made."""
+    whole = float(np.sum((weights @ moments.original) * weights))
+    shared = float(np.sum((made @ moments.cross) * weights))
+    own = float(np.sum((made @ moments.matrix) * made))
+    lost = max(whole - 2 * shared + own + moved, 0.0)
+    return math.sqrt(lost / whole) if whole > 0 else 0.0
 
 
 def _missing(weights: np.ndarray, made: np.ndarray, moments: SecondMoments) -> np.ndarray:
