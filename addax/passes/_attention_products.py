@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from addax.ir import attribute, producer, rank, single_use
+from addax.ir import attribute, producer, rank, scalar, single_use
 from addax.ir.dialect import DOMAIN
 from addax.ir.query import constant_tensor
 
@@ -33,6 +33,23 @@ class Product:
     right: ir.Value
 
 
+def softmax_of(value: ir.Value | None) -> ir.Node | None:
+    """The softmax that gives `value`, also as Where(IsNaN(p), 0, p), which masks are exported as.
+
+    A row that sees nothing is NaN in it, and 0 behind it.
+    """
+    chosen = producer(value, "Where")
+    if chosen is None or chosen.domain or value is None or not single_use(value):
+        return producer(value, "Softmax")
+    unknown, nothing, known = chosen.inputs
+    test = producer(unknown, "IsNaN")
+    if test is None or known is None or test.inputs[0] is not known or scalar(nothing) != 0:
+        return None
+    if known.is_graph_output() or set(known.consumers()) != {test, chosen}:
+        return None
+    return producer(known, "Softmax")
+
+
 def find_products(graph: ir.Graph) -> Iterator[Product]:
     """All of them in order."""
     for node in graph:
@@ -49,7 +66,7 @@ def _read(node: ir.Node) -> Product | None:
     left, right = node.inputs
     if left is None or right is None or any(constant_tensor(v) is not None for v in (left, right)):
         return None
-    softmax = producer(left, "Softmax")
+    softmax = softmax_of(left)
     if softmax is not None:
         return Product(node, VALUES, left, right) if _is_over_last(softmax, left) else None
     reaches = _reaches_softmax(node.outputs[0], _DEEP)

@@ -41,6 +41,7 @@ from addax.ir.ranges import SHARES, Histograms
 from addax.ir.rule import EveryNode
 from addax.ir.statistics import HAS_KERNEL, NOTES, Observer
 from addax.passes._attention_codes import coded_attention, exact_attention, probabilities
+from addax.passes._attention_products import softmax_of
 from addax.passes._family import Context, Phase
 
 PHASE = Phase.APPROXIMATE
@@ -95,8 +96,9 @@ class _Site:
 
 def _read(root: ir.Node) -> _Site | str | None:
     """The attention that ends at `root`; or why it cannot be codes; or None if it is none."""
-    softmax = producer(root.inputs[0], "Softmax") if root.op_type == "MatMul" else None
-    if softmax is None or root.domain:
+    weights = root.inputs[0] if root.op_type == "MatMul" and not root.domain else None
+    softmax = softmax_of(weights)
+    if softmax is None or weights is None:
         return None
     weighted, values = softmax.inputs[0], root.inputs[1]
     dims, last = shape(weighted), shape(values)
@@ -104,7 +106,7 @@ def _read(root: ir.Node) -> _Site | str | None:
         return "the shapes of its scores or values are unknown"
     if attribute(softmax, "axis", -1) % len(dims) != len(dims) - 1:
         return "its softmax is not over the last axis"
-    if not single_use(softmax.outputs[0]):
+    if not single_use(weights):
         return "its weights are read elsewhere too"
     if len(dims) < 2 or dims[:-2] != last[:-2] or None in dims[:-2]:
         return "its scores and values do not have the same batch and heads"

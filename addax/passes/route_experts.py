@@ -11,9 +11,9 @@ Cost        with half of the tokens for each expert, half of the multiplies; but
             on six shapes from 32 x 32 to 384 x 1536: 34 to 75), in the kernel less than 2. It fires
             where it saves more than that; `route-experts{dispatch=...}` sets the figure
 
-Where the target has no kernel, tokens are taken apart once and each expert is computed as a whole
-(`_permuted_experts`); in rounding them as well, a number of a layer's input or output costs a third
-of one that is moved.
+Where ONNX Runtime runs the model and has no kernel, tokens are taken apart once and each expert is
+computed as a whole (`_permuted_experts`); in rounding them as well, a number of a layer's input or
+output costs a third of one that is moved. Other targets without a kernel compute both.
 
 The experts must be the same but for the weights of their linear layers, of which one's are powers
 of two, times a number for each output. Both may have anything between them that computes each token
@@ -32,7 +32,7 @@ from addax.ir.dialect import DOMAIN
 from addax.ir.numbers import pack_integers
 from addax.ir.query import constant_tensor
 from addax.ir.rule import EveryNode
-from addax.ir.statistics import HAS_KERNEL
+from addax.ir.statistics import HAS_KERNEL, IN_RUNTIME
 from addax.passes._expert_pairs import Pair, Pairing, Plan
 from addax.passes._family import Context, Phase
 from addax.passes._linear_layers import Linear
@@ -265,6 +265,8 @@ def run(model: ir.Model, context: Context) -> bool:
         dispatch = _BY_KERNEL if has_kernel else _BY_OPERATORS
     # Without a kernel, operators are the target's own; where nobody says, our operator is.
     by = permute if has_kernel is False else route
+    if by is permute and not context.facts.get(IN_RUNTIME, True):
+        return False  # on a GPU both experts on all tokens are faster than tokens taken apart
     # The last choice first: it may take one before it along.
     dead: set[ir.Node] = set()
     for root in reversed(list(model.graph.all_nodes())):

@@ -2,8 +2,6 @@
 
 import importlib.util
 
-import importlib.util
-
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -34,6 +32,16 @@ MASKED = """g (float[N,2,9,16] q, float[N,2,16,9] k, float[N,2,9,16] v, float[N,
     t = Add(d, m)
     p = Softmax(t)
     y = MatMul(p, v)
+}"""
+# As torch exports a mask of booleans.
+CHOSEN = """g (float[N,2,9,16] q, float[N,2,16,9] k, float[N,2,9,16] v, float[N,1,1,9] m)
+    => (float[N,2,9,16] y) <float none = {0}> {
+    s = MatMul(q, k)
+    t = Add(s, m)
+    p = Softmax(t)
+    n = IsNaN(p)
+    c = Where(n, none, p)
+    y = MatMul(c, v)
 }"""
 SHARED = PLAIN.replace("(float[N,2,9,16] y)", "(float[N,2,9,16] y, float[N,2,9,9] p)")
 ALLOW = ("log2-softmax",)
@@ -66,7 +74,7 @@ def relative(actual: np.ndarray, expected: np.ndarray) -> float:
     return float(np.linalg.norm(actual - expected) / np.linalg.norm(expected))
 
 
-@pytest.mark.parametrize(("text", "masked"), [(PLAIN, False), (MASKED, True)])
+@pytest.mark.parametrize(("text", "masked"), [(PLAIN, False), (MASKED, True), (CHOSEN, True)])
 def test_attention_becomes_codes_with_the_error_that_the_report_says(text, masked):
     model, made = optimized(text, masked=masked)
     (node,) = codes(made)

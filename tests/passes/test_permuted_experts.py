@@ -9,7 +9,7 @@ import pytest
 from addax.ir.evaluate import evaluate
 from addax.ir.model import clone
 from addax.ir.parser import parse_text
-from addax.ir.statistics import HAS_KERNEL
+from addax.ir.statistics import HAS_KERNEL, IN_RUNTIME
 from addax.ir.verify import verify
 from addax.passes._pipeline import Pipeline, run_pipeline
 from addax.passes._statistics import Statistics
@@ -147,3 +147,11 @@ def test_it_says_what_it_would_cost() -> None:
     ]
     # 40 for each of 6 + 5 numbers that are moved and a third of these for rounding.
     assert declined == ["to route a token would cost as much as 587 multiplies and save 30"]
+
+
+def test_what_does_not_run_in_onnx_runtime_computes_both():
+    model = drawn(BLOCK)
+    before = len(model.graph)
+    facts = {HAS_KERNEL: lambda _: False, IN_RUNTIME: False}
+    run_pipeline(model, FREE, budget=1000, facts=facts)
+    assert before == len(model.graph)

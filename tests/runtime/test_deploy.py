@@ -44,16 +44,6 @@ def no_kernels(made, monkeypatch):
     monkeypatch.setattr(module, "host_kernels", fail)
 
 
-@pytest.fixture
-def no_kernels(made, monkeypatch):
-    """A machine that cannot build kernels, so that nothing is converted for minimal builds."""
-
-    def fail():
-        raise BuildError("no compiler")
-
-    monkeypatch.setattr(module, "host_kernels", fail)
-
-
 def files(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
