@@ -4,7 +4,7 @@
     steps = steps_for(chosen, options)               # the families with the layers they shall treat
     made = realized(model, steps, facts)
 
-A place is a linear layer or an attention. Who chooses is the planner; nothing here knows of
+A place is a linear layer. Who chooses is the planner; nothing here knows of
 budgets, or of how long anything takes.
 """
 
@@ -13,7 +13,6 @@ from typing import Any
 
 import onnx_ir as ir
 
-from addax.passes.choices._attention import attention_places
 from addax.passes.choices._linear import linear_places
 from addax.passes.choices._offer import FLOAT, Asked, Offer, Place
 from addax.passes.choices._steps import (
@@ -49,4 +48,3 @@ def find_places(model: ir.Model, asked: Asked, facts: Mapping[str, Any]) -> Iter
         facts: As families get them: who has kernels, who fits, where fits are kept.
     """
     yield from linear_places(model, asked, facts)
-    yield from attention_places(model, asked, facts)

@@ -42,14 +42,14 @@ class Offer:
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """Where something could be done: a linear layer, or an attention.
+    """Where something could be done: a linear layer.
 
     Attributes:
         name: As the report and the options of families have it.
-        kind: "linear" or "attention".
-        outputs, inputs: N and K of a layer; width of the values and length of an attention.
+        kind: "linear".
+        outputs, inputs: N and K.
         rows: In one evaluation, in all places that read its weights.
-        weight: The name of its weights; "" for an attention.
+        weight: The name of its weights.
         offers: What could be done; the first leaves it as it is.
     """
 
