@@ -41,14 +41,14 @@ _HUGE = "glibc.malloc.hugetlb=1"
 _ROOF = "read"
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Run the bench."""
-    _with_huge_pages()
     parser = arguments("kernels", __doc__ or "")
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 8, 197])
     parser.add_argument("--sizes", nargs="+", metavar="NxK", help="weights, such as 4096x4096")
     parser.add_argument("--rounds", type=int, default=20)
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
+    _with_huge_pages()
     sizes = SIZES[1:2] if options.quick else SIZES
     if options.sizes:
         sizes = tuple(tuple(map(int, text.split("x"))) for text in options.sizes)
