@@ -52,7 +52,11 @@ def _part(name: str, shares: Mapping[str, float]) -> float:
 
 
 def _times(cost: Cost, part: float) -> Cost:
-    return Cost(round(cost.multiplies * part), round(cost.adds * part), round(cost.shifts * part))
+    return Cost(
+        multiplies=round(cost.multiplies * part),
+        adds=round(cost.adds * part),
+        shifts=round(cost.shifts * part),
+    )
 
 
 def _linear(module: nn.Linear, x: Tensor, y: Tensor) -> Cost:
