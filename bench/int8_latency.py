@@ -32,6 +32,7 @@ FORMS = {
     "addax float32": ("portable", ()),
     "addax portable": ("portable", ("int8", "int8-attention")),
     "addax portable, each row": ("portable", ("int8", "int8-attention{each_row=True}")),
+    "addax host, linear layers": ("host", ("int8",)),
     "addax host": ("host", ("int8", "int8-attention")),
     "addax host, log2-softmax": ("host", ("int8", "int8-attention", "log2-softmax")),
 }
