@@ -44,7 +44,7 @@ def by_token(rows: np.ndarray) -> np.ndarray:
 
 def by_tensor(rows: np.ndarray) -> np.ndarray:
     """rows[M, K] through uint8 with one scale and zero point, as DynamicQuantizeLinear has them."""
-    low, high = min(float(rows.min()), 0.0), max(float(rows.max()), 0.0)
+    low, high = float(rows.min(initial=0)), float(rows.max(initial=0))
     step = (high - low) / 255 or 1.0
     zero = np.rint(-low / step)
     return np.asarray((np.clip(np.rint(rows / step) + zero, 0, 255) - zero) * step)

@@ -190,3 +190,10 @@ def test_only_names_the_layers_that_are_treated():
     assert ["w"] == [layer.name for layer in made.report.layers]
     with pytest.raises(OptionError, match=r"only must be a tuple of names of layers, such as"):
         optimized("int8{only='v'}")
+
+
+def test_a_batch_may_be_one_sample_that_is_held_out():
+    data = list(samples(1, count=64)[:, None].reshape(64, 1, 9, 96))
+    made = addax.optimize(model(), target="portable", allow=("int8{smallest=1}",), calibration=data)
+    assert 2 == operators(made.model).count("DynamicQuantizeMatMul")
+    assert (0, 96) == by_tensor(np.zeros((0, 96))).shape
