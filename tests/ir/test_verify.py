@@ -1,6 +1,5 @@
 """The verifier: sound models have no fault, faults come all at once, in linear time."""
 
-import time
 import warnings
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from addax.errors import InvalidGraphError
 from addax.ir.parser import parse_text
 from addax.ir.verify import Fault, faults, verify
 from addax.testing.strategies.graphs import models
+from tests.calls import calls
 from tests.ir.disguise import disguise
 
 FIXTURES = Path(__file__).resolve().parents[2] / "../shared/data/onnx_fixtures/ort"
@@ -117,19 +117,14 @@ def test_agrees_with_onnx_checker(model: ir.Model) -> None:
     assert faults(model) == []
 
 
-def test_time_is_linear() -> None:
-    def seconds(count: int) -> float:
+def test_work_is_linear() -> None:
+    def work(count: int) -> int:
         nodes = "\n".join(f"v{i + 1} = Add(v{i}, v{i})" for i in range(count))
         model = read(f"(float v0) => (float v{count}) {{ {nodes} }}")
-        best = []
-        for _ in range(3):
-            start = time.process_time()
-            assert faults(model) == []
-            best.append(time.process_time() - start)
-        return min(best)
+        return calls(lambda: faults(model))
 
-    small, large = seconds(1000), seconds(8000)
-    assert large < 8 * small * 2.5
+    work(10)
+    assert work(4000) < 1.2 * 8 * work(500)
 
 
 @pytest.mark.skipif(not FIXTURES.exists(), reason=f"no data at {FIXTURES}")
