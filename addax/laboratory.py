@@ -1,8 +1,6 @@
 """Where the planner's models run: this machine, the caller's data and metric, and cost tables."""
 
 import math
-import statistics
-import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import Any
@@ -21,6 +19,7 @@ from addax.ir.statistics import CALIBRATION, EXECUTOR, HAS_KERNEL, TELL
 from addax.planner import Budget, Verdict
 from addax.runtime.calibrate import Batches
 from addax.runtime.cost_table import CostTable, cost_table
+from addax.runtime.measured_costs import median_seconds
 from addax.runtime.samples import few_samples, fingerprints, first_sample, split, takes_any_batch
 from addax.runtime.session import Session
 
@@ -164,13 +163,7 @@ class HostLaboratory:
         session = Session(made, threads=1, library=library)
         (feeds,) = self.workload.feeds()
         call = session.bound({name: feeds[name] for name in _names(session)})
-        call()
-        taken: list[float] = []
-        while len(taken) < _FEWEST or (sum(taken) < _SECONDS and len(taken) < _MOST):
-            began = time.thread_time()
-            call()
-            taken.append(time.thread_time() - began)
-        return statistics.median(taken)
+        return median_seconds(call, seconds=_SECONDS, fewest=_FEWEST, most=_MOST)
 
     def joules(self, model: ir.Model) -> float:
         """Arithmetic of one evaluation of the workload, by the papers' 45 nm figures."""

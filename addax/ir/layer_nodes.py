@@ -24,15 +24,7 @@ def layer_node(form: str, rows: int, outputs: int, inputs: int) -> ir.Node:
     """
     x = ir.Value(name="x", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape([rows, inputs]))
     kind, domain, arrays, attributes = _parts(form, outputs, inputs)
-    constants = [
-        ir.Value(
-            name=f"w{place}",
-            const_value=ir.tensor(array),
-            type=ir.TensorType(ir.DataType.from_numpy(array.dtype)),
-            shape=ir.Shape(array.shape),
-        )
-        for place, array in enumerate(arrays)
-    ]
+    constants = constant_values(arrays)
     node = ir.Node(
         domain,
         kind,
@@ -45,6 +37,19 @@ def layer_node(form: str, rows: int, outputs: int, inputs: int) -> ir.Node:
     else:
         node.outputs[0].type, node.outputs[0].shape = x.type, ir.Shape([rows, outputs])
     return node
+
+
+def constant_values(arrays: Sequence[np.ndarray], name: str = "w") -> list[ir.Value]:
+    """Constants for a node that is not in a model: `w0`, `w1`, ..."""
+    return [
+        ir.Value(
+            name=f"{name}{place}",
+            const_value=ir.tensor(array),
+            type=ir.TensorType(ir.DataType.from_numpy(array.dtype)),
+            shape=ir.Shape(array.shape),
+        )
+        for place, array in enumerate(arrays)
+    ]
 
 
 def joules(node: ir.Node) -> float:

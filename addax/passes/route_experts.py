@@ -29,12 +29,13 @@ import onnx_ir as ir
 from addax.errors import OptionError
 from addax.ir import Exact, Op, decline, known_shape, producer, require, rule, scalar, shape
 from addax.ir.dialect import DOMAIN
+from addax.ir.layer_nodes import constant_values
 from addax.ir.numbers import pack_integers
 from addax.ir.query import constant_tensor
 from addax.ir.rule import EveryNode
 from addax.ir.statistics import HAS_KERNEL, IN_RUNTIME
 from addax.passes._expert_pairs import Pair, Pairing, Plan
-from addax.passes._family import Context, Phase
+from addax.passes._family import Context, Phase, is_number
 from addax.passes._linear_layers import Linear
 from addax.passes._permuted_experts import RUNTIME, Codes, Permuted, is_permutable, stored
 from addax.passes._shift.powers import encode_integers
@@ -59,8 +60,7 @@ class Options:
     dispatch: float | None = None
 
     def __post_init__(self) -> None:
-        is_number = isinstance(self.dispatch, int | float) and not isinstance(self.dispatch, bool)
-        if self.dispatch is not None and not (is_number and self.dispatch >= 0):
+        if self.dispatch is not None and not (is_number(self.dispatch) and self.dispatch >= 0):
             raise OptionError(
                 "route-experts: dispatch must be a number of multiplies, 0 or more, or None; got "
                 f"{self.dispatch!r}"
@@ -308,10 +308,7 @@ def _smallest_layer() -> ir.Graph:
         row,
         row,
     )
-    constants = [
-        ir.Value(name=f"w{i}", const_value=ir.Tensor(array), shape=ir.Shape(array.shape))
-        for i, array in enumerate(arrays)
-    ]
+    constants = constant_values(arrays)
     node = ir.Node(DOMAIN, _OPERATOR, [x, expert, *constants])
     return ir.Graph([x, expert], node.outputs, nodes=[node], initializers=constants)
 

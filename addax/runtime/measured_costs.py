@@ -28,7 +28,7 @@ from addax.backends.rates import DYNAMIC, FLOAT, RATES
 from addax.backends.to_ort import to_ort
 from addax.errors import ModelFileError
 from addax.ir.dialect import DOMAIN, VERSION, install_bodies
-from addax.ir.layer_nodes import layer_node
+from addax.ir.layer_nodes import constant_values, layer_node
 from addax.runtime.kernels import Kernels
 from addax.runtime.session import Session
 
@@ -168,13 +168,27 @@ def _line(form: str, side: int, rows: Sequence[int], kernels: Kernels | None) ->
     made = to_ort(network, has_kernel=kernels.has) if has and kernels else to_ort(network)
     session = Session(made, threads=1, library=kernels.path if has and kernels else None)
     x = np.random.default_rng(0).standard_normal((max(rows), side)).astype(np.float32)
-    return tuple(_timed(session.bound({"x": x[:count]})) / layers for count in rows)
+    return tuple(median_seconds(session.bound({"x": x[:count]})) / layers for count in rows)
 
 
-def _timed(call: Callable[[], None]) -> float:
+def median_seconds(
+    call: Callable[[], None],
+    *,
+    seconds: float = _SECONDS,
+    fewest: int = _FEWEST,
+    most: int = _MOST,
+) -> float:
+    """CPU seconds of this thread for a call: the median, after a first one.
+
+    Args:
+        call: What is timed.
+        seconds: To time it for.
+        fewest: Calls, however long they take.
+        most: Calls.
+    """
     call()
     taken: list[float] = []
-    while len(taken) < _FEWEST or (sum(taken) < _SECONDS and len(taken) < _MOST):
+    while len(taken) < fewest or (sum(taken) < seconds and len(taken) < most):
         began = time.thread_time()
         call()
         taken.append(time.thread_time() - began)
@@ -211,15 +225,7 @@ def _layer(form: str, side: int, x: ir.Value, place: int) -> tuple[ir.Node, list
         like = layer_node(form, 1, side, side)
         domain, kind, attributes = like.domain, like.op_type, list(like.attributes.values())
         arrays = [v.const_value.numpy() for v in like.inputs if v is not None and v.const_value]
-    stored = [
-        ir.Value(
-            name=f"w{place}_{number}",
-            const_value=ir.tensor(array),
-            type=ir.TensorType(ir.DataType.from_numpy(array.dtype)),
-            shape=ir.Shape(array.shape),
-        )
-        for number, array in enumerate(arrays)
-    ]
+    stored = constant_values(arrays, f"w{place}_")
     node = ir.Node(domain, kind, [x, *stored], attributes)
     made = node.outputs[0]
     made.name, made.type, made.shape = f"y{place}", x.type, ir.Shape(["N", side])

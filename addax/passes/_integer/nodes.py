@@ -5,6 +5,7 @@ import onnx_ir as ir
 
 from addax.ir import Op, decline, shape
 from addax.ir.dialect import DOMAIN, operators
+from addax.ir.layer_nodes import constant_values
 from addax.ir.numbers import pack_integers
 from addax.passes._int8 import IntegerWeights
 from addax.passes._integer.inputs import Inputs
@@ -39,15 +40,7 @@ def node_like(rows: ir.Value, outputs: int, inputs: int, *, static: bool) -> ir.
     arrays: list[np.ndarray] = [pack_integers(np.zeros((outputs, inputs), np.int8))]
     arrays += [np.zeros(_LEVELS, np.int8)] if static else []
     arrays += [np.zeros(outputs, np.float32)]
-    constants = [
-        ir.Value(
-            name=f"w{place}",
-            const_value=ir.tensor(array),
-            type=ir.TensorType(ir.DataType.from_numpy(array.dtype)),
-            shape=ir.Shape(array.shape),
-        )
-        for place, array in enumerate(arrays)
-    ]
+    constants = constant_values(arrays)
     name, attributes = "Int8MatMul", {}
     if static:
         name, attributes = "StaticInt8MatMul", {"step": 1.0, "zero": 0}
